@@ -1,0 +1,114 @@
+"""Writing a frame: blocks in parallel, the header last."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+
+from modelstore import disk
+from modelstore.blobs.choice import Choice
+from modelstore.blobs.frame import (
+    CHECKSUM_SIZE,
+    FrameHeader,
+    count_blocks,
+    header_size,
+    pack_header,
+)
+from modelstore.blobs.parallel import in_order
+from modelstore.blobs.source import RawSource
+from modelstore.codecs.base import PayloadError
+from modelstore.codecs.blocks import encode_block
+from modelstore.errors import ConflictError, StoreError
+from modelstore.hashing import Bytes, Digest, Hasher, checksum
+from modelstore.numeric import BYTES, DType
+
+_READ_ONLY = 0o444
+
+
+class Encoding:
+    """One blob on its way into a frame.
+
+    Args:
+        digest: the blob's name.
+        source: its raw bytes, a whole number of values; read once, in order.
+        dtype: how they are read as numbers.
+        choice: the codec, and an open base or none.
+        block_log2: log2 of the values in a block.
+    """
+
+    def __init__(
+        self, digest: Digest, source: RawSource, dtype: DType, choice: Choice, block_log2: int
+    ) -> None:
+        self._digest = digest
+        self._source = source
+        self._dtype = dtype
+        self._choice = choice
+        self._block_log2 = block_log2
+        self._hasher = Hasher()
+
+    def write(self, path: Path, threads: int) -> FrameHeader:
+        """Write the frame to the new file ``path``, read-only and not yet durable.
+
+        Raises:
+            ConflictError: the source's bytes are not those that ``digest`` names.
+            StoreError: a codec did not give back what it was given.
+        """
+        count = count_blocks(self._source.size, self._dtype.width, self._block_log2)
+        offsets, checksums = array("Q", (header_size(count),)), bytearray()
+        with disk.NewFile(path) as file:
+            workers = min(threads, count)
+            for payload in in_order(self._encode, self._blocks(), workers):
+                file.write_at(payload, offsets[-1])
+                offsets.append(offsets[-1] + len(payload))
+                checksums += checksum(payload, CHECKSUM_SIZE)
+            if self._hasher.digest() != self._digest:
+                raise self._changed()
+            header = self._header(offsets, bytes(checksums))
+            file.write_at(pack_header(header), 0)
+            file.set_mode(_READ_ONLY)
+            file.close(sync=False)
+        return header
+
+    def _blocks(self) -> Iterator[tuple[int, bytes]]:
+        size = self._dtype.width << self._block_log2
+        for start in range(0, self._source.size, size):
+            stop = min(start + size, self._source.size)
+            raw = self._source.read(start, stop)
+            if len(raw) != stop - start:
+                raise self._changed()
+            self._hasher.update(raw)
+            yield start, raw
+
+    def _encode(self, block: tuple[int, bytes]) -> Bytes:
+        start, raw = block
+        base = self._choice.base
+        base_raw = None if base is None else base.read_at_most(start, start + len(raw))
+        try:
+            return encode_block(self._choice.codec, raw, self._dtype, base_raw or None)
+        except PayloadError as error:
+            raise StoreError(
+                f"blob '{self._digest}' cannot be stored: {error}", "mstore doctor"
+            ) from error
+
+    def _header(self, offsets: array[int], checksums: bytes) -> FrameHeader:
+        base = None if self._choice.base is None else self._choice.base.header
+        return FrameHeader(
+            digest=self._digest,
+            info=self._choice.codec,
+            dtype=self._dtype,
+            raw_size=self._source.size,
+            depth=0 if base is None else base.depth + 1,
+            block_log2=self._block_log2,
+            base=None if base is None else base.digest,
+            base_dtype=BYTES if base is None else self._dtype,
+            base_size=0 if base is None else base.raw_size,
+            offsets=offsets,
+            checksums=checksums,
+        )
+
+    def _changed(self) -> ConflictError:
+        return ConflictError(
+            f"the bytes of blob '{self._digest}' changed while they were being committed",
+            "wait until nothing writes to the files any more, and commit again",
+        )

@@ -1,0 +1,179 @@
+"""The blob store: one frame a blob, named by the digest of the raw bytes.
+
+Every read verifies: the header and block checksums always, and the digest of the raw bytes
+whenever all of them are read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+from modelstore import disk
+from modelstore.blobs.frame import BLOCK_LOG2, FrameHeader, check_frame, parse_header
+from modelstore.blobs.parallel import default_threads, in_order
+from modelstore.blobs.source import open_frame
+from modelstore.blobs.transaction import Transaction
+from modelstore.errors import IntegrityError, UsageError
+from modelstore.hashing import Bytes, Digest, Hasher, digest_of
+
+_NAME = re.compile(r"[0-9a-f]{64}\Z")
+
+
+class BlobStore:
+    """The blobs of one store.
+
+    Args:
+        root: the store's `.mstore` directory.
+        threads: how many blocks are worked on at once; None chooses by the machine.
+        block_log2: log2 of the values in a block of new frames.
+    """
+
+    def __init__(
+        self, root: Path, *, threads: int | None = None, block_log2: int = BLOCK_LOG2
+    ) -> None:
+        self.root = root
+        self.threads = threads or default_threads()
+        self.block_log2 = block_log2
+
+    def create(self) -> None:
+        """Make the directories, durably; those that exist are left alone."""
+        blobs = self.root / "blobs"
+        disk.make_dir(blobs)
+        disk.make_dir(self.root / "tmp")
+        for number in range(256):
+            directory = blobs / f"{number:02x}"
+            if not directory.is_dir():
+                disk.make_new_dir(directory)
+        disk.sync_dir(blobs)
+
+    def path(self, digest: Digest) -> Path:
+        """Return where the frame of ``digest`` lies, or would lie."""
+        return self.root / "blobs" / digest[:2] / digest
+
+    def __contains__(self, digest: Digest) -> bool:
+        return self.path(digest).is_file()
+
+    def iter_digests(self) -> Iterator[Digest]:
+        """Yield the name of every blob, in order.
+
+        Raises:
+            StoreError: a directory cannot be read; then nothing may be concluded.
+        """
+        for directory in _listed(self.root / "blobs"):
+            names = (path.name for path in _listed(directory))
+            yield from (Digest(name) for name in names if _is_name_in(name, directory))
+
+    def header(self, digest: Digest) -> FrameHeader:
+        """Return the verified header of a frame.
+
+        Raises:
+            NotFoundError: the blob is not in the store.
+            IntegrityError: its header is damaged, or of another blob.
+        """
+        with open_frame(self.path(digest), digest) as source:
+            return parse_header(source, digest)
+
+    def check(self, digest: Digest) -> None:
+        """Check every byte of a frame, without decoding it and without its base.
+
+        Raises:
+            NotFoundError: the blob is not in the store.
+            IntegrityError: a byte is not what was written.
+        """
+        with open_frame(self.path(digest), digest) as source:
+            check_frame(source, digest)
+
+    def read(self, digest: Digest) -> bytes:
+        """Return the raw bytes of a blob, which match its name.
+
+        Raises:
+            NotFoundError: the blob, or one that it is built on, is not in the store.
+            IntegrityError: one of them is damaged.
+        """
+        return b"".join(self.blocks(digest))
+
+    def blocks(self, digest: Digest) -> Iterator[Bytes]:
+        """Yield the raw bytes of a blob in order, decoded ahead on threads.
+
+        Whoever takes all of them has the blob, or an error; the errors are those of `read`, and
+        that the whole does not match its name is known, and raised, after the last piece.
+        """
+        from modelstore.blobs.reader import opened  # decoding loads numpy
+
+        hasher = Hasher()
+        with opened(self.path, digest) as reader:
+            count = reader.header.block_count
+            threads = min(self.threads, count)
+            with closing(in_order(reader.block, range(count), threads)) as decoded:
+                for block in decoded:
+                    hasher.update(block)
+                    yield block
+        _require_name(hasher.digest(), digest)
+
+    def read_into(self, digest: Digest, buffer: memoryview) -> None:
+        """Fill ``buffer`` with the raw bytes of a blob, decoded in parallel.
+
+        Args:
+            digest: the blob.
+            buffer: writable, contiguous, of exactly the blob's size in bytes; its content is
+                undefined when an error is raised.
+
+        Raises:
+            UsageError: the buffer has another size.
+            NotFoundError: the blob, or one that it is built on, is not in the store.
+            IntegrityError: one of them is damaged.
+        """
+        from modelstore.blobs.reader import opened  # decoding loads numpy
+
+        target = buffer.cast("B")
+        with opened(self.path, digest) as reader:
+            header = reader.header
+            if len(target) != header.raw_size:
+                raise UsageError(f"blob '{digest}' has {header.raw_size} bytes, not {len(target)}")
+
+            def fill(index: int) -> None:
+                start, stop = header.raw_range(index)
+                target[start:stop] = reader.block(index)
+
+            threads = min(self.threads, header.block_count)
+            for _ in in_order(fill, range(header.block_count), threads):
+                pass
+        _require_name(digest_of(target), digest)
+
+    def read_range(self, digest: Digest, start: int, stop: int) -> bytes:
+        """Return the raw bytes ``[start, stop)`` of a blob, decoding only the blocks they lie in.
+
+        Raises:
+            UsageError: the blob does not have all these bytes.
+            NotFoundError: the blob, or one that it is built on, is not in the store.
+            IntegrityError: one of them is damaged, as far as it was read.
+        """
+        from modelstore.blobs.reader import opened  # decoding loads numpy
+
+        with opened(self.path, digest) as reader:
+            if not 0 <= start <= stop <= reader.header.raw_size:
+                raise UsageError(f"blob '{digest}' has no bytes {start} to {stop}")
+            return bytes(reader.read_at_most(start, stop))
+
+    def transaction(self) -> Transaction:
+        """Return a context in which blobs are added; what is not published is removed at its end."""
+        return Transaction(self.root, self.path, threads=self.threads, block_log2=self.block_log2)
+
+
+def _listed(directory: Path) -> list[Path]:
+    with disk.explained(directory, "read"):
+        return sorted(directory.iterdir())
+
+
+def _is_name_in(name: str, directory: Path) -> bool:
+    return bool(_NAME.match(name)) and name[:2] == directory.name
+
+
+def _require_name(found: Digest, digest: Digest) -> None:
+    if found != digest:
+        raise IntegrityError(
+            f"blob '{digest}' is damaged: its bytes hash to '{found}'", "mstore fsck"
+        )

@@ -1,0 +1,80 @@
+"""JSON as the store writes and reads it: one way to write a value, and nothing odd let in.
+
+Canonical JSON is RFC 8785 restricted to what needs no number formatting: keys sorted by code point,
+no spaces, UTF-8, integers and strings only (a float travels as a string).
+Reading is strict: no duplicate keys, no NaN, no bottomless nesting, no numbers of a thousand digits.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from modelstore.errors import IntegrityError
+from modelstore.hashing import Bytes
+
+MAX_SIZE = 256 << 20
+"""Bytes of JSON that are read at most; a registry of 100,000 versions has a quarter of that."""
+
+_MAX_DIGITS = 32
+
+
+def canonical(value: object) -> bytes:
+    """Return the canonical JSON of ``value``, made of dicts, lists, strings and integers."""
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode("utf-8")
+
+
+def line(value: object) -> str:
+    """Return ``value`` as JSON on one line, in the order of its keys, for files that people read."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def parse(data: Bytes, what: str) -> Any:
+    """Return the value that JSON ``data`` spells.
+
+    Args:
+        data: UTF-8.
+        what: the file's name, for the message.
+
+    Raises:
+        IntegrityError: it is not JSON, or is JSON that only an attacker writes.
+    """
+    if len(data) > MAX_SIZE:
+        raise IntegrityError(f"{what} is larger than {MAX_SIZE >> 20} MiB")
+    try:
+        value = json.loads(
+            bytes(data).decode("utf-8"),
+            object_pairs_hook=_no_duplicates,
+            parse_int=_short_int,
+            parse_constant=_no_constant,
+        )
+    except (ValueError, RecursionError) as error:
+        raise IntegrityError(f"{what} is not valid JSON: {error}", "run: mstore fsck") from error
+    return value
+
+
+def parse_mapping(data: Bytes, what: str) -> dict[str, Any]:
+    """Return the object that JSON ``data`` spells; see `parse`."""
+    value = parse(data, what)
+    if not isinstance(value, dict):
+        raise IntegrityError(f"{what} is not a JSON object", "run: mstore fsck")
+    return value
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return value
+
+
+def _short_int(digits: str) -> int:
+    if len(digits) > _MAX_DIGITS:
+        raise ValueError(f"a number has more than {_MAX_DIGITS} digits")
+    return int(digits)
+
+
+def _no_constant(word: str) -> float:
+    raise ValueError(f"{word} is not JSON")

@@ -1,0 +1,92 @@
+"""The command line: ``mstore``, one module a verb.
+
+Only this package prints, exits and reads the environment.
+A command's module is imported when the command is run, so that ``mstore log`` loads nothing it
+does not need.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from modelstore.cli import common, failures
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "init": ("init", "Make a directory a store"),
+    "adopt": ("adopt", "Take over a directory of models made without mstore"),
+    "use": ("use", "Choose the default model"),
+    "commit": ("commit", "Make a directory or file the next version of a model"),
+    "train": ("train", "Fine-tune a version; the result is the next version"),
+    "log": ("log", "Show the history, newest first"),
+    "list": ("list_", "List models and versions"),
+    "show": ("show", "Show one version, file or tensor"),
+    "info": ("show", "Show one version (the old word for show)"),
+    "active": ("active", "Print the ACTIVE version"),
+    "set-active": ("set_active", "Move ACTIVE to a version"),
+    "rollback": ("rollback", "Move ACTIVE back to what it was"),
+    "alias": ("alias", "Give a version a further name"),
+    "note": ("note", "Add a note to a version"),
+    "checkout": ("checkout", "Write the files of a version"),
+    "path": ("path", "Print the directory of a version, writing it if need be"),
+    "status": ("status", "Show what is checked out, and what was changed there"),
+    "diff": ("diff", "Compare two versions: files, tensors, parameters, metrics"),
+    "verify": ("verify", "Check every byte of a version"),
+    "du": ("du", "Show what versions cost"),
+    "completion": ("completion", "Print the shell's completion script"),
+}
+"""Every command: the module it is in, and its line in the help."""
+
+
+class _Commands(click.Group):
+    """Loads a command when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"modelstore.cli.{COMMANDS[cmd_name][0]}")
+        command = getattr(module, cmd_name.replace("-", "_").replace("list", "list_"))
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{cmd_name} is not a command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            near = failures.nearest(args[0], COMMANDS)
+            if near:
+                raise click.UsageError(f"{error.message} Did you mean {near!r}?", ctx) from error
+            raise
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="A REF is a version (v1.1), ACTIVE, latest, an alias or a digest prefix, with "
+    "MODEL@ before it where it could be of several models. ACTIVE~1 is its parent, ACTIVE@{1} "
+    "what ACTIVE was before.",
+)
+@click.version_option(None, "-V", "--version", package_name="mstore", prog_name="mstore")
+@common.store_options
+@click.pass_context
+def cli(ctx: click.Context, /, **_: Any) -> None:
+    """Git for model weights: every fine-tune is a version that costs what changed."""
+    common.settings(ctx)
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    failures.run(cli, list(args) if args is not None else None)

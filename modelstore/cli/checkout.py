@@ -1,0 +1,76 @@
+"""``mstore checkout``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from modelstore.cli import common, complete, output
+from modelstore.ops.checkout import CheckedOut
+from modelstore.ops.checkout import checkout as write
+from modelstore.ops.checkout import release as take_away
+from modelstore.ops.resolve import resolve
+
+
+@click.command()
+@click.argument("ref", default="ACTIVE", shell_complete=complete.refs)
+@click.option(
+    "-o",
+    "--output",
+    "directory",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write here; default: the version's own directory in the store.",
+)
+@click.option("--files", multiple=True, metavar="GLOB", help="Only files that fit, as '*.json'.")
+@click.option("--release", is_flag=True, help="Take the files away again; the store has them.")
+@click.option("-f", "--force", is_flag=True, help="Overwrite local changes.")
+@common.store_options
+@common.quiet_option
+@common.json_option
+@click.pass_context
+def checkout(
+    ctx: click.Context,
+    ref: str,
+    directory: Path | None,
+    files: tuple[str, ...],
+    release: bool,
+    force: bool,
+) -> None:
+    """Write the files of a version.
+
+    They come out byte for byte as they were committed. Files that were changed since are never
+    overwritten without -f.
+    """
+    chosen = common.settings(ctx)
+    store = chosen.open()
+    resolved = resolve(store, ref, chosen.context())
+    if release:
+        done = take_away(store, resolved, output=directory)
+    else:
+        with output.progress(chosen) as progress:
+            done = write(
+                store, resolved, output=directory, files=files, force=force, progress=progress
+            )
+    if chosen.json:
+        output.emit("checkout", {"ref": str(resolved), **as_json(done)})
+    elif chosen.quiet:
+        output.say(str(done.path))
+    elif release:
+        freed = f"{len(done.removed)} files, {output.size(done.size)}"
+        output.say(f"{resolved}: released {freed} from {done.path}")
+    else:
+        same = f", {len(done.kept)} were there" if done.kept else ""
+        output.say(f"{resolved}: {len(done.written)} files, {output.size(done.size)}{same}")
+        output.say(f"  {done.path}")
+
+
+def as_json(done: CheckedOut) -> dict[str, object]:
+    """Return what a checkout did, as its JSON says it."""
+    return {
+        "path": str(done.path),
+        "written": list(done.written),
+        "kept": list(done.kept),
+        "removed": list(done.removed),
+        "size": done.size,
+    }

@@ -1,0 +1,84 @@
+"""The options that every command shares: which store, which model, and whether to speak JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from modelstore.cli import complete
+from modelstore.cli.settings import Settings, settings
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+__all__ = ["Settings", "json_option", "quiet_option", "settings", "store_options"]
+
+
+def _set(name: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    def callback(ctx: click.Context, _: click.Parameter, value: Any) -> Any:
+        if value not in (None, "", False):
+            setattr(settings(ctx), name, value)
+        return value
+
+    return callback
+
+
+_OPTIONS = (
+    click.option(
+        "-C",
+        "--store",
+        metavar="DIR",
+        expose_value=False,
+        callback=_set("store"),
+        help="The store; default: MSTORE_STORE, else the one around the current directory.",
+    ),
+    click.option(
+        "-M",
+        "--model",
+        metavar="MODEL",
+        expose_value=False,
+        callback=_set("model"),
+        shell_complete=complete.models,
+        help="The model of a ref that names none; default: MSTORE_MODEL.",
+    ),
+    click.option(
+        "--lock-timeout",
+        type=click.FloatRange(min=0),
+        metavar="SECONDS",
+        expose_value=False,
+        callback=_set("lock_timeout"),
+        help="How long to wait for another process.  [default: 30]",
+    ),
+)
+
+
+def store_options(function: Function) -> Function:
+    """Add ``-C``, ``-M`` and ``--lock-timeout`` to a command."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+def json_option(function: Function) -> Function:
+    """Add ``--json`` to a command that reports."""
+    return click.option(
+        "--json",
+        is_flag=True,
+        expose_value=False,
+        callback=_set("json"),
+        help="Print JSON (docs/json.md says what is in it).",
+    )(function)
+
+
+def quiet_option(function: Function) -> Function:
+    """Add ``-q`` to a command that shows progress."""
+    return click.option(
+        "-q",
+        "--quiet",
+        is_flag=True,
+        expose_value=False,
+        callback=_set("quiet"),
+        help="Print only the result: the full ref, or the path.",
+    )(function)

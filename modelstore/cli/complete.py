@@ -1,0 +1,46 @@
+"""What the shell offers when a user presses tab: models, and refs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import click
+
+from modelstore.cli.settings import settings
+from modelstore.errors import StoreError
+
+
+def models(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """Return the models that begin with what was typed."""
+    return _offered(ctx, incomplete, _models)
+
+
+def refs(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """Return versions, aliases and full refs that begin with what was typed."""
+    return _offered(ctx, incomplete, _refs)
+
+
+def _offered(
+    ctx: click.Context, incomplete: str, offer: Callable[[click.Context], list[str]]
+) -> list[str]:
+    try:
+        return [word for word in offer(ctx) if word.startswith(incomplete)]
+    except (StoreError, OSError):
+        return []  # a shell that is completing has no use for an error
+
+
+def _models(ctx: click.Context) -> list[str]:
+    return [str(model) for model in settings(ctx).open().models()]
+
+
+def _refs(ctx: click.Context) -> list[str]:
+    chosen = settings(ctx)
+    store = chosen.open()
+    only = chosen.model_name()
+    words = []
+    for model in store.models():
+        state = store.state(model)
+        names = ["ACTIVE", "latest", *map(str, state.versions()), *state.aliases]
+        words += names if only in (None, model) else []
+        words += [f"{model}@{name}" for name in names]
+    return sorted(set(words))

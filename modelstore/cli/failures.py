@@ -1,0 +1,92 @@
+"""The one place where an error becomes words on stderr and an exit code."""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import json
+import os
+import sys
+import traceback
+from collections.abc import Iterable
+from typing import NoReturn
+
+import click
+
+from modelstore.errors import StoreError
+from modelstore.names import printable
+
+_INTERNAL = 70
+_INTERRUPTED = 130
+_BROKEN_PIPE = 141
+
+
+def run(command: click.Command, args: list[str] | None) -> NoReturn:
+    """Run ``command`` and exit; no traceback ever reaches the user unless MSTORE_DEBUG is set."""
+    words = sys.argv[1:] if args is None else args
+    try:
+        result = command.main(args=args, prog_name="mstore", standalone_mode=False)
+    except click.exceptions.Abort:
+        _exit(_INTERRUPTED, "interrupted", "", words)
+    except KeyboardInterrupt:
+        _exit(_INTERRUPTED, "interrupted", "", words)
+    except click.ClickException as error:
+        _usage(error, words)
+    except StoreError as error:
+        _exit(error.exit_code, error.message, error.hint, words, kind=type(error).__name__)
+    except BrokenPipeError:
+        _broken_pipe()
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            _broken_pipe()
+        _internal(error, words)
+    except Exception as error:
+        _internal(error, words)
+    sys.exit(result if isinstance(result, int) else 0)
+
+
+def nearest(word: str, words: Iterable[str]) -> str:
+    """Return the word that ``word`` was probably meant to be, or ""."""
+    found = difflib.get_close_matches(word, list(words), n=1)
+    return found[0] if found else ""
+
+
+def _usage(error: click.ClickException, words: list[str]) -> NoReturn:
+    if _wants_json(words):
+        _exit(error.exit_code, error.format_message(), "", words, kind="UsageError")
+    error.show()
+    sys.exit(error.exit_code)
+
+
+def _internal(error: Exception, words: list[str]) -> NoReturn:
+    if os.environ.get("MSTORE_DEBUG"):
+        traceback.print_exc()
+    what = f"{type(error).__name__}: {error}".strip(": ")
+    _exit(
+        _INTERNAL,
+        f"this is a bug in mstore ({what})",
+        "run it again with MSTORE_DEBUG=1 and report what it prints",
+        words,
+        kind="InternalError",
+    )
+
+
+def _exit(
+    code: int, message: str, hint: str, words: list[str], *, kind: str = "Interrupted"
+) -> NoReturn:
+    if _wants_json(words):
+        data = {"kind": kind, "exit": code, "message": message, "hint": hint}
+        print(json.dumps({"schema": "mstore/error/1", "data": data}), file=sys.stderr)
+    else:
+        click.echo(f"{click.style('Error', fg='red')}: {printable(message)}", err=True)
+        if hint:
+            click.echo(f"{click.style('Hint', fg='yellow')}: {printable(hint)}", err=True)
+    sys.exit(code)
+
+
+def _wants_json(words: list[str]) -> bool:
+    return "--json" in words
+
+
+def _broken_pipe() -> NoReturn:
+    os._exit(_BROKEN_PIPE)  # the reader has gone; an ordinary exit would try to flush to it

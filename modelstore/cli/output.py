@@ -1,0 +1,152 @@
+"""How results look: tables and sizes for people, one envelope of JSON for programs.
+
+Data goes to stdout, everything else to stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from typing import Any
+
+import click
+
+from modelstore.cli.settings import Settings
+from modelstore.names import printable
+from modelstore.progress import Progress, silent
+from modelstore.sizes import human_size
+from modelstore.state import State
+
+_PATIENCE = 1.0
+"""Seconds of work before a progress bar is worth its place."""
+
+
+def emit(schema: str, data: object) -> None:
+    """Print the envelope ``{"schema": "mstore/<schema>/1", "data": ...}``."""
+    value = {"schema": f"mstore/{schema}/1", "data": data}
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def say(text: str) -> None:
+    """Print a line of the result."""
+    click.echo(printable(text))
+
+
+def hint(text: str) -> None:
+    """Print a remark that is not part of the result."""
+    click.echo(click.style(printable(text), dim=True), err=True)
+
+
+def warn(text: str) -> None:
+    """Print a warning."""
+    click.echo(f"{click.style('Warning', fg='yellow')}: {printable(text)}", err=True)
+
+
+def notices(states: Sequence[State]) -> None:
+    """Print what the registries that were read have to say about their files."""
+    for state in states:
+        if state.notice:
+            warn(state.notice)
+
+
+def table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
+    """Print rows in columns two spaces apart.
+
+    Args:
+        right: the columns that are flush right.
+    """
+    rows = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [
+            cell.rjust(width) if n in right else cell.ljust(width)
+            for n, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        click.echo("  ".join(cells).rstrip())
+
+
+def pairs(rows: Mapping[str, str], indent: str = "") -> None:
+    """Print names and values in two columns; values that are "" are left out."""
+    shown = {name: value for name, value in rows.items() if value}
+    width = max(map(len, shown), default=0)
+    for name, value in shown.items():
+        first, *others = value.splitlines() or [""]
+        click.echo(f"{indent}{printable(name).ljust(width)}  {printable(first)}")
+        for other in others:
+            click.echo(f"{indent}{' ' * width}  {printable(other)}")
+
+
+def size(value: object) -> str:
+    """Return a number of bytes for people, "-" for none."""
+    return human_size(value) if isinstance(value, int) else "-"
+
+
+def number(value: object) -> str:
+    """Return a parameter or metric for people."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "-" if value is None else str(value)
+
+
+def ago(moment: str) -> str:
+    """Return how long ago an RFC 3339 time was, roughly."""
+    try:
+        then = datetime.fromisoformat(moment.replace("Z", "+00:00"))
+    except ValueError:
+        return moment
+    if then.tzinfo is None:
+        then = then.replace(tzinfo=timezone.utc)
+    seconds = (datetime.now(tz=timezone.utc) - then).total_seconds()
+    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        count = int(seconds // length)
+        if count >= 1:
+            return f"{count} {unit}{'s' if count > 1 else ''} ago"
+    return "just now" if seconds >= 0 else moment
+
+
+@contextmanager
+def progress(chosen: Settings) -> Iterator[Progress]:
+    """Give a `Progress` that draws a bar on a terminal once the work takes over a second."""
+    if chosen.json or chosen.quiet or not sys.stderr.isatty():
+        yield silent
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+    from rich.progress import (
+        Progress as Bars,
+    )
+
+    bars = Bars(
+        TextColumn("{task.description:>8}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    stages: dict[str, Any] = {}
+    began = time.monotonic()
+
+    def report(stage: str, done: int, total: int) -> None:
+        if not stages and time.monotonic() - began < _PATIENCE:
+            return
+        if stage not in stages:
+            bars.start()
+            stages[stage] = bars.add_task(stage, total=total)
+        bars.update(stages[stage], completed=done, total=total)
+
+    try:
+        yield report
+    finally:
+        bars.stop()

@@ -1,0 +1,57 @@
+"""What the options before or after the verb said, and the environment where they said nothing."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from modelstore.names import ModelName, parse_model
+from modelstore.ops.resolve import Context
+from modelstore.store import Store, find
+
+
+@dataclass(slots=True)
+class Settings:
+    """What the options before or after the verb said."""
+
+    store: str = ""
+    model: str = ""
+    lock_timeout: float | None = None
+    json: bool = False
+    quiet: bool = False
+
+    def root(self) -> Path:
+        """Return where the store is: ``-C``, ``MSTORE_STORE``, or around the current directory."""
+        place = self.store or os.environ.get("MSTORE_STORE", "")
+        return Path(place) if place else find(Path.cwd())
+
+    def open(self) -> Store:
+        """Open the store.
+
+        Raises:
+            NoStoreError: there is none.
+        """
+        store = Store(self.root())
+        if self.lock_timeout is not None:
+            store.lock_timeout = self.lock_timeout
+        return store
+
+    def context(self) -> Context:
+        """Return what fills in the model of a bare ref."""
+        return Context(self.model_name(), Path.cwd())
+
+    def model_name(self) -> ModelName | None:
+        """Return the model that was named by ``-M`` or ``MSTORE_MODEL``, or None."""
+        name = self.model or os.environ.get("MSTORE_MODEL", "")
+        return parse_model(name) if name else None
+
+
+def settings(ctx: click.Context) -> Settings:
+    """Return the settings of this run, which all commands of the run share."""
+    found = ctx.find_root().ensure_object(Settings)
+    if not isinstance(found, Settings):
+        raise TypeError("the context holds something else")
+    return found

@@ -1,0 +1,415 @@
+"""Every call of mstore that changes the disk.
+
+No other module opens a file for writing, syncs, links, renames or removes; a test enforces it.
+So durability is argued, and faults are injected, in one place.
+
+Files are born whole: written under a temporary name, synced, and then linked or renamed to their
+own, and the directory that now names them is synced too.
+Errors of the operating system leave here as `StoreError` kinds that name the path.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+
+from modelstore.errors import ConflictError, DiskFullError, StoreError
+from modelstore.hashing import Bytes
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_LINKS = {errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EXDEV, errno.ENOSYS}
+_NOFOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+
+# statfs(2) types of the file systems whose syncfs() is known to wait for the data (Linux >= 5.8).
+_SYNCFS_TRUSTED = {0xEF53: "ext4", 0x58465342: "xfs", 0x9123683E: "btrfs", 0xF2F52010: "f2fs"}
+
+_FICLONE = 0x40049409
+_COPY_PIECE = 8 << 20
+
+
+@contextmanager
+def explained(path: Path, doing: str) -> Iterator[None]:
+    """Turn an `OSError` inside the block into a `StoreError` that names ``path``.
+
+    Args:
+        path: what is being changed.
+        doing: the verb of the message, as in "write" or "remove".
+    """
+    try:
+        yield
+    except OSError as error:
+        raise explain(error, path, doing) from error
+
+
+def explain(error: OSError, path: Path, doing: str) -> StoreError:
+    """Return the `StoreError` that says what ``error`` means for ``path``."""
+    if error.errno in _NO_ROOM:
+        return DiskFullError(
+            f"no space left to {doing} '{path}' ({os.strerror(error.errno or 0)})",
+            "free some space, or run: mstore gc",
+        )
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    hint = ""
+    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+        hint = f"check the permissions: ls -ld '{path.parent}'"
+    return StoreError(f"cannot {doing} '{path}': {reason}", hint)
+
+
+# --- directories
+
+
+def make_dir(path: Path) -> None:
+    """Create ``path`` and its parents, each durable; existing ones are left alone."""
+    missing = []
+    probe = path
+    while not probe.is_dir():
+        missing.append(probe)
+        probe = probe.parent
+    for directory in reversed(missing):
+        with explained(directory, "create"):
+            with suppress(FileExistsError):
+                directory.mkdir()
+            sync_dir(directory.parent)
+
+
+def make_new_dir(path: Path) -> None:
+    """Create ``path``, which must not exist; not yet durable."""
+    with explained(path, "create"):
+        path.mkdir()
+
+
+def sync_dir(path: Path) -> None:
+    """Make the names in directory ``path`` durable; Windows has no such call."""
+    if sys.platform == "win32":
+        return
+    with explained(path, "sync"):
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+# --- files
+
+
+class NewFile:
+    """A file that is being written under a name nobody reads yet.
+
+    Use as a context manager; an exception inside removes the file.
+    ``close(sync=True)`` makes the bytes durable; the name is the caller's to make durable.
+    """
+
+    def __init__(self, path: Path, *, mode: int = 0o666) -> None:
+        self.path = path
+        with explained(path, "create"):
+            self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _NOFOLLOW, mode)
+        self._open = True
+        self.size = 0
+
+    def __enter__(self) -> NewFile:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is not None:
+            self.discard()
+        elif self._open:
+            self.close(sync=False)
+
+    def write(self, data: Bytes) -> None:
+        """Append ``data``, whole."""
+        self.write_at(data, self.size)
+
+    def write_at(self, data: Bytes, offset: int) -> None:
+        """Write ``data`` at ``offset`` bytes from the beginning, whole."""
+        view = memoryview(data).cast("B")
+        with explained(self.path, "write"):
+            done = 0
+            while done < len(view):
+                done += os.pwrite(self._handle, view[done:], offset + done)
+        self.size = max(self.size, offset + len(view))
+
+    def set_mode(self, mode: int) -> None:
+        """Set the file's permission bits."""
+        with explained(self.path, "change"):
+            os.chmod(self.path, mode)
+
+    def close(self, *, sync: bool) -> None:
+        """Close the file, after making its bytes durable if ``sync``."""
+        self._open = False
+        try:
+            if sync:
+                with explained(self.path, "sync"):
+                    os.fsync(self._handle)
+        finally:
+            os.close(self._handle)
+
+    def discard(self) -> None:
+        """Close and remove the file."""
+        if self._open:
+            self._open = False
+            os.close(self._handle)
+        with suppress(OSError):
+            self.path.unlink()
+
+
+def create(path: Path, data: Bytes) -> None:
+    """Create ``path`` with ``data``: whole or not at all, and never over something; name not synced.
+
+    Raises:
+        FileExistsError: there is something at ``path`` already.
+    """
+    temporary = _beside(path)
+    with NewFile(temporary) as file:
+        file.write(data)
+        file.close(sync=True)
+        created = link(temporary, path)
+    remove(temporary)
+    if not created:
+        raise FileExistsError(path)
+
+
+def replace(path: Path, data: Bytes) -> None:
+    """Make ``path`` hold ``data``: a reader, or a power cut, sees the old bytes or the new ones."""
+    temporary = _beside(path)
+    with NewFile(temporary) as file:
+        file.write(data)
+        file.close(sync=True)
+        rename(temporary, path)
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
+
+
+def append(path: Path, data: Bytes) -> None:
+    """Append ``data`` to ``path``, which is created if need be, and make it durable."""
+    with explained(path, "write"):
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | _NOFOLLOW, 0o666)
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(handle, view) :]
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def jot(path: Path, text: str) -> None:
+    """Write ``text`` to ``path`` as a note that nothing depends on: neither durable nor atomic."""
+    with suppress(OSError):
+        path.write_text(text, encoding="utf-8")
+
+
+def truncate(path: Path, size: int) -> None:
+    """Cut ``path`` to its first ``size`` bytes."""
+    with explained(path, "write"):
+        os.truncate(path, size)
+
+
+# --- names
+
+
+def link(source: Path, target: Path) -> bool:
+    """Give ``source`` the further name ``target`` unless that exists; return whether it was free.
+
+    Where hard links are not to be had, ``source`` is moved instead.
+    """
+    with explained(target, "create"):
+        try:
+            os.link(source, target)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            if os.path.lexists(target):
+                return False
+            os.rename(source, target)
+    return True
+
+
+def rename(source: Path, target: Path) -> None:
+    """Move ``source`` over ``target`` and make the new name durable."""
+    rename_unsynced(source, target)
+    sync_dir(target.parent)
+
+
+def rename_unsynced(source: Path, target: Path) -> None:
+    """Move ``source`` over ``target``; the new name is the caller's to make durable."""
+    with explained(target, "write"):
+        os.replace(source, target)
+
+
+def move_new(source: Path, target: Path) -> None:
+    """Move directory or file ``source`` to ``target``, which must not exist, durably.
+
+    Raises:
+        ConflictError: there is something at ``target``.
+    """
+    if os.path.lexists(target):
+        raise ConflictError(f"'{target}' exists already")
+    with explained(target, "create"):
+        os.rename(source, target)
+    sync_dir(target.parent)
+
+
+def set_mode(path: Path, mode: int) -> None:
+    """Set the permission bits of ``path``; file systems without any are left alone."""
+    with suppress(PermissionError, NotImplementedError):
+        path.chmod(mode)
+
+
+def remove(path: Path) -> None:
+    """Remove the file ``path``; nothing there is fine."""
+    with explained(path, "remove"), suppress(FileNotFoundError):
+        if sys.platform == "win32":
+            path.chmod(stat.S_IWRITE)
+        path.unlink()
+
+
+def remove_tree(path: Path) -> None:
+    """Remove the directory ``path`` and all in it; nothing there is fine."""
+    if not os.path.lexists(path):
+        return
+    with explained(path, "remove"):
+        shutil.rmtree(path)
+
+
+def remove_empty_dirs(directories: Iterable[Path]) -> None:
+    """Remove those of ``directories`` that are empty, deepest first."""
+    for directory in sorted(directories, key=lambda d: len(d.parts), reverse=True):
+        with suppress(OSError):
+            directory.rmdir()
+
+
+def copy_new(source: Path, target: Path) -> None:
+    """Copy the file ``source`` to ``target``, which must not exist, sharing blocks where possible.
+
+    A reflink costs no space; where the file system has none the bytes are copied.
+    The bytes are not yet durable.
+    """
+    with explained(source, "read"):
+        reader = os.open(source, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+    try:
+        with NewFile(target) as file:
+            if not _clone(reader, file):
+                while piece := os.read(reader, _COPY_PIECE):
+                    file.write(piece)
+    finally:
+        os.close(reader)
+
+
+def _clone(reader: int, file: NewFile) -> bool:
+    if not sys.platform.startswith("linux"):
+        return False
+    import fcntl  # does not exist on Windows
+
+    try:
+        fcntl.ioctl(file._handle, _FICLONE, reader)  # noqa: SLF001  (same module)
+    except OSError:
+        return False
+    return True
+
+
+# --- durability of many files at once
+
+
+class GroupSync:
+    """One `syncfs` for many new files, or an fsync of each where that is not to be trusted.
+
+    Open it before the first write: the kernel reports a failed write-back only to descriptors
+    that were open when it failed.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._handle = -1
+        if durability(directory) == "syncfs":
+            with explained(directory, "open"):
+                self._handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        self._pending: list[Path] = []
+
+    def __enter__(self) -> GroupSync:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
+
+    def add(self, path: Path) -> None:
+        """Note a file or directory that the next `sync` must make durable."""
+        self._pending.append(path)
+
+    def sync(self) -> None:
+        """Make everything added since the last call durable.
+
+        Raises:
+            StoreError: the kernel could not write something back; nothing may be trusted.
+        """
+        paths, self._pending = self._pending, []
+        if self._handle >= 0 and len(paths) > _FEW_FILES:
+            _syncfs(self._handle, paths[0].parent)
+            return
+        for path in paths:
+            _sync_path(path)
+
+
+_FEW_FILES = 4
+"""Up to this many an fsync each is cheaper than a sync of the whole file system."""
+
+
+def durability(directory: Path) -> str:
+    """Return how a group of files in ``directory`` is made durable: "syncfs" or "fsync"."""
+    if not sys.platform.startswith("linux"):
+        return "fsync"
+    return "syncfs" if _statfs_type(directory) in _SYNCFS_TRUSTED else "fsync"
+
+
+def _statfs_type(directory: Path) -> int:
+    import ctypes
+
+    buffer = ctypes.create_string_buffer(256)
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.statfs(os.fsencode(directory), buffer) != 0:
+        return 0
+    return ctypes.c_long.from_buffer(buffer).value & 0xFFFFFFFF
+
+
+def _syncfs(handle: int, path: Path) -> None:
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.syncfs(handle) != 0:
+        number = ctypes.get_errno()
+        raise explain(OSError(number, os.strerror(number)), path, "sync")
+
+
+def _sync_path(path: Path) -> None:
+    if path.is_dir():
+        sync_dir(path)
+        return
+    with explained(path, "sync"):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def free_space(path: Path) -> int:
+    """Return the bytes an ordinary user may still write at ``path``."""
+    with explained(path, "inspect"):
+        return shutil.disk_usage(path).free

@@ -1,0 +1,363 @@
+"""The manifest: what a version consists of, as a value and as canonical JSON.
+
+A manifest is a blob, and its BLAKE3 is the version's id.
+It holds integers and strings only; a measured value such as a loss is a decimal string.
+It says nothing about how blobs are encoded, which may change while the version may not.
+The normative description is docs/format.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from modelstore.canonical import canonical, parse_mapping
+from modelstore.errors import BadNameError, IntegrityError, NewerFormatError
+from modelstore.formats.base import Tensor, View
+from modelstore.hashing import Digest, digest_of, parse_digest
+from modelstore.names import parse_path, path_key
+
+SCHEMA = "mstore/manifest/1"
+
+Scalar = int | str
+"""What a parameter or metric is within a manifest."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlobSpan:
+    """A span of a file: the blob it is, and how to read it.
+
+    Attributes:
+        blob: the digest of the span's bytes.
+        size: in bytes.
+        dtype: as in `modelstore.formats.base.Span`.
+        tensors: the tensors in it, () for literal bytes.
+    """
+
+    blob: Digest
+    size: int
+    dtype: str = ""
+    tensors: tuple[Tensor, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """One file of a version.
+
+    Attributes:
+        path: relative to the version's directory, forward slashes.
+        size: in bytes; the sum of the spans' sizes.
+        blake3, sha256: of the whole file.
+        git_sha1: the name git gives it; "" for files over 10 MiB.
+        format: the format that found the spans.
+        executable: whether the owner may run it.
+        spans: in file order.
+    """
+
+    path: str
+    size: int
+    blake3: Digest
+    sha256: str
+    git_sha1: str
+    format: str
+    executable: bool
+    spans: tuple[BlobSpan, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A version's content and where it came from.
+
+    Attributes:
+        files: sorted by path.
+        parents: ids (manifest digests) of the versions it was made from.
+        message: what the committer said.
+        author: who, if they said so.
+        created_at: RFC 3339, UTC, whole seconds.
+        base_model: the model the line started from, as the user spells it ("llama3.2:1b").
+        parameters, metrics: of the training.
+        data: the training data: name, size, rows, blake3 of each file.
+        environment: what it was trained with.
+    """
+
+    files: tuple[FileEntry, ...]
+    parents: tuple[Digest, ...] = ()
+    message: str = ""
+    author: str = ""
+    created_at: str = ""
+    base_model: str = ""
+    parameters: Mapping[str, Scalar] = field(default_factory=dict)
+    metrics: Mapping[str, Scalar] = field(default_factory=dict)
+    data: tuple[Mapping[str, Scalar], ...] = ()
+    environment: Mapping[str, Scalar] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files together."""
+        return sum(file.size for file in self.files)
+
+    def file(self, path: str) -> FileEntry | None:
+        """Return the file at ``path``, None where there is none."""
+        return next((file for file in self.files if file.path == path), None)
+
+    def tensors(self) -> Iterator[tuple[FileEntry, BlobSpan, Tensor]]:
+        """Yield every tensor with the span and the file it lies in, in file order."""
+        for file in self.files:
+            for span in file.spans:
+                for tensor in span.tensors:
+                    yield file, span, tensor
+
+    def blobs(self) -> set[Digest]:
+        """Return the digests of all spans."""
+        return {span.blob for file in self.files for span in file.spans}
+
+    @property
+    def tied(self) -> dict[str, str]:
+        """Names of tensors that share their bytes with an earlier one of the same file."""
+        return {
+            tensor.name: span.tensors[0].name
+            for file in self.files
+            for span in file.spans
+            for tensor in span.tensors[1:]
+            if tensor.view is None
+        }
+
+    @property
+    def parameter_count(self) -> int:
+        """Number of values in all tensors; tied ones count once, and so do equal files."""
+        counted: dict[Digest, int] = {}
+        for _, span, tensor in self.tensors():
+            if tensor.view is None:
+                counted[span.blob] = _product(tensor.shape)
+            else:
+                counted[span.blob] = counted.get(span.blob, 0) + _product(tensor.shape)
+        return sum(counted.values())
+
+    @property
+    def schema_fingerprint(self) -> Digest:
+        """Digest of names, dtypes and shapes: differs when versions cannot stand in for each other."""
+        rows = sorted({(t.name, t.dtype, t.shape) for _, _, t in self.tensors()})
+        return digest_of(canonical([[name, dtype, list(shape)] for name, dtype, shape in rows]))
+
+    @property
+    def weights_fingerprint(self) -> Digest:
+        """Digest of all tensors: equal when two versions compute the same, however they are filed."""
+        rows = sorted({(t.name, t.dtype, t.shape, str(s.blob)) for _, s, t in self.tensors()})
+        return digest_of(canonical([[n, d, list(shape), b] for n, d, shape, b in rows]))
+
+    @property
+    def tokenizer_fingerprint(self) -> Digest:
+        """Digest of the tokenizer's files."""
+        rows = [[f.path, str(f.blake3)] for f in self.files if "token" in f.path.rsplit("/")[-1]]
+        return digest_of(canonical(rows))
+
+    def content(self) -> tuple[tuple[str, Digest, bool], ...]:
+        """Return what makes two versions the same content: paths, digests, modes."""
+        return tuple((file.path, file.blake3, file.executable) for file in self.files)
+
+
+def encode(manifest: Manifest) -> bytes:
+    """Return the canonical JSON of ``manifest``; its BLAKE3 is the version's id."""
+    return canonical(
+        {
+            "schema": SCHEMA,
+            "files": [_file_value(file) for file in manifest.files],
+            "parents": list(manifest.parents),
+            "message": manifest.message,
+            "author": manifest.author,
+            "created_at": manifest.created_at,
+            "base_model": manifest.base_model,
+            "training": {
+                "parameters": dict(manifest.parameters),
+                "metrics": dict(manifest.metrics),
+                "data": [dict(row) for row in manifest.data],
+                "environment": dict(manifest.environment),
+            },
+            "fingerprints": {
+                "schema": manifest.schema_fingerprint,
+                "weights": manifest.weights_fingerprint,
+                "tokenizer": manifest.tokenizer_fingerprint,
+            },
+        }
+    )
+
+
+def decode(data: bytes, what: str = "a manifest") -> Manifest:
+    """Return the manifest that ``data`` spells.
+
+    Raises:
+        IntegrityError: it breaks a rule of docs/format.md.
+        NewerFormatError: its schema is not one that this mstore knows.
+    """
+    value = parse_mapping(data, what)
+    schema = value.get("schema")
+    if schema != SCHEMA:
+        if isinstance(schema, str) and schema.startswith("mstore/manifest/"):
+            raise NewerFormatError(f"{what} has schema {schema!r}", "pip install -U mstore")
+        raise IntegrityError(f"{what} is not a manifest of mstore")
+    try:
+        return _manifest(value)
+    except (KeyError, TypeError, ValueError, BadNameError) as error:
+        raise IntegrityError(f"{what} is malformed: {error}", "run: mstore fsck") from error
+
+
+def is_manifest(data: bytes) -> bool:
+    """Tell whether ``data`` begins as the manifests of mstore do; keys are sorted, so "author" leads."""
+    return data.startswith(b'{"author":') and b'"schema":"mstore/manifest/' in data[-4096:]
+
+
+def to_scalars(values: Mapping[str, object]) -> dict[str, Scalar]:
+    """Return ``values`` as a manifest holds them: floats and flags as strings, None left out."""
+    return {str(key): _scalar(item) for key, item in values.items() if item is not None}
+
+
+def from_scalars(values: Mapping[str, Scalar]) -> dict[str, int | float | str]:
+    """Return ``values`` with decimal strings as numbers again, for showing and comparing."""
+    return {key: _number(item) for key, item in values.items()}
+
+
+def _scalar(item: object) -> Scalar:
+    if isinstance(item, bool):
+        return "true" if item else "false"
+    if isinstance(item, int):
+        return item
+    return repr(item) if isinstance(item, float) else str(item)
+
+
+def _number(item: Scalar) -> int | float | str:
+    if isinstance(item, int) or not item or item[0] not in "+-.0123456789":
+        return item
+    try:
+        return float(item)
+    except ValueError:
+        return item
+
+
+def _file_value(file: FileEntry) -> dict[str, object]:
+    return {
+        "path": file.path,
+        "size": file.size,
+        "blake3": file.blake3,
+        "sha256": file.sha256,
+        "git_sha1": file.git_sha1,
+        "format": file.format,
+        "executable": int(file.executable),
+        "spans": [_span_value(span) for span in file.spans],
+    }
+
+
+def _span_value(span: BlobSpan) -> dict[str, object]:
+    value: dict[str, object] = {"blob": span.blob, "size": span.size}
+    if span.dtype:
+        value["dtype"] = span.dtype
+    if span.tensors:
+        value["tensors"] = [_tensor_value(tensor) for tensor in span.tensors]
+    return value
+
+
+def _tensor_value(tensor: Tensor) -> dict[str, object]:
+    value: dict[str, object] = {
+        "name": tensor.name,
+        "dtype": tensor.dtype,
+        "shape": list(tensor.shape),
+    }
+    if tensor.view is not None:
+        value["offset"] = tensor.view.offset
+        value["strides"] = list(tensor.view.strides)
+    return value
+
+
+def _manifest(value: dict[str, Any]) -> Manifest:
+    training = value["training"]
+    files = tuple(_file(item) for item in value["files"])
+    _check_paths(files)
+    return Manifest(
+        files=files,
+        parents=tuple(parse_digest(item) for item in value["parents"]),
+        message=_text(value["message"]),
+        author=_text(value["author"]),
+        created_at=_text(value["created_at"]),
+        base_model=_text(value["base_model"]),
+        parameters=_scalars(training["parameters"]),
+        metrics=_scalars(training["metrics"]),
+        data=tuple(_scalars(row) for row in training["data"]),
+        environment=_scalars(training["environment"]),
+    )
+
+
+def _check_paths(files: Iterable[FileEntry]) -> None:
+    seen: set[str] = set()
+    previous = ""
+    for file in files:
+        parse_path(file.path)
+        if file.path <= previous:
+            raise ValueError(f"the files are not sorted at {file.path!r}")
+        key = path_key(file.path)
+        if key in seen:
+            raise ValueError(f"two files cannot be told apart: {file.path!r}")
+        seen.add(key)
+        previous = file.path
+    for key in seen:
+        if any(key[:cut] in seen for cut, c in enumerate(key) if c == "/"):
+            raise ValueError(f"a file and a directory have the same name: {key!r}")
+
+
+def _file(value: dict[str, Any]) -> FileEntry:
+    spans = tuple(_span(item) for item in value["spans"])
+    size = _count(value["size"])
+    if sum(span.size for span in spans) != size:
+        raise ValueError(f"the spans of {value['path']!r} do not add up to its size")
+    return FileEntry(
+        path=_text(value["path"]),
+        size=size,
+        blake3=parse_digest(value["blake3"]),
+        sha256=_text(value["sha256"]),
+        git_sha1=_text(value["git_sha1"]),
+        format=_text(value["format"]),
+        executable=bool(_count(value["executable"])),
+        spans=spans,
+    )
+
+
+def _span(value: dict[str, Any]) -> BlobSpan:
+    return BlobSpan(
+        blob=parse_digest(value["blob"]),
+        size=_count(value["size"]),
+        dtype=_text(value.get("dtype", "")),
+        tensors=tuple(_tensor(item) for item in value.get("tensors", [])),
+    )
+
+
+def _tensor(value: dict[str, Any]) -> Tensor:
+    view = None
+    if "offset" in value:
+        view = View(_count(value["offset"]), tuple(_count(n) for n in value["strides"]))
+    shape = tuple(_count(n) for n in value["shape"])
+    return Tensor(_text(value["name"]), _text(value["dtype"]), shape, view)
+
+
+def _scalars(value: dict[str, Any]) -> dict[str, Scalar]:
+    for item in value.values():
+        if isinstance(item, bool) or not isinstance(item, int | str):
+            raise TypeError(f"{item!r} is neither an integer nor a string")
+    return dict(value)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is not a string")
+    return value
+
+
+def _count(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 63:
+        raise ValueError(f"{value!r} is not a size")
+    return value
+
+
+def _product(shape: tuple[int, ...]) -> int:
+    total = 1
+    for length in shape:
+        total *= length
+    return total

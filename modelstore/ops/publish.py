@@ -1,0 +1,246 @@
+"""Publishing: the moment a version begins to exist.
+
+Its blobs are durable already. Under the store's lock the number is chosen, every blob is looked
+for once more, the version's directory is put in place, and the registry's record decides.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from modelstore import disk, manifest
+from modelstore.errors import ConflictError, IntegrityError
+from modelstore.hashing import Digest, digest_of
+from modelstore.manifest import Manifest
+from modelstore.names import ModelName, Version, is_version, next_version, parse_version
+from modelstore.ops import card
+from modelstore.ops.resolve import Resolved
+from modelstore.ops.stage import Staged
+from modelstore.state import Change, Entry, State
+from modelstore.store import MANIFEST, Store
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A version that exists now."""
+
+    model: ModelName
+    entry: Entry
+    id: Digest
+    active: bool
+    stored: int
+    new_blobs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A version that is about to exist.
+
+    Attributes:
+        model: its line.
+        manifest, id: its content, which is staged and durable.
+        staged: what staging added, and which blobs must be there.
+        parents: the versions it was made from.
+        version: its number, or "" for the next.
+        in_place: its directory exists and holds its files.
+        stale: files in it that an earlier attempt generated; see `modelstore.ops.leftover`.
+        major, activate, message, note, description, author, extra, op: as in `CommitOptions`.
+    """
+
+    model: ModelName
+    manifest: Manifest
+    id: Digest
+    staged: Staged
+    parents: tuple[Resolved, ...]
+    version: str
+    in_place: bool
+    stale: frozenset[str]
+    major: bool
+    activate: bool
+    message: str
+    note: str
+    description: str
+    author: str
+    extra: Mapping[str, Any]
+    op: str
+
+    def publish(self, store: Store) -> Published:
+        """Make the version exist, or raise and leave all as it was.
+
+        Raises:
+            ConflictError: its number is taken.
+            IntegrityError: a blob has gone since it was staged.
+        """
+        added: list[str] = []
+
+        def decide(state: State) -> Change:
+            version = self._number(store, state)
+            self._check_present(store)
+            generated = self._place(store, version)
+            added.append(str(version))
+            first = not state.document["versions"]
+            return Change(
+                op=self.op,
+                versions={str(version): self._values(version, state.seq + 1, generated)},
+                active=str(version) if self.activate or first else None,
+                why=self.message,
+            )
+
+        state = store.change(self.model, decide)
+        store.configure({"last_model": self.model})
+        entry = state.entry(added[0])
+        if entry is None:
+            raise IntegrityError(f"{self.model}@{added[0]} is not in the registry it was put in")
+        return Published(
+            self.model,
+            entry,
+            self.id,
+            state.active == added[0],
+            self.staged.stored,
+            self.staged.new,
+        )
+
+    def _number(self, store: Store, state: State) -> Version:
+        registered = state.versions()
+        if not self.version:
+            taken = [*registered, *state.removed(), *_unregistered(store, self.model, state)]
+            after = self.parents[0].entry.version if self.parents else None
+            return next_version(taken, after=after, major=self.major)
+        version = parse_version(self.version)
+        entry = state.entry(str(version))
+        if entry is not None and entry.id is not None:
+            raise ConflictError(
+                f"{self.model}@{entry.version} exists already",
+                "leave out --version to take the next number",
+            )
+        if not self.in_place and version in _unregistered(store, self.model, state):
+            raise ConflictError(
+                f"'{store.version_dir(self.model, version)}' exists and is not registered",
+                "take it over with: mstore adopt",
+            )
+        return version
+
+    def _check_present(self, store: Store) -> None:
+        for digest in (self.id, *self.staged.needed):
+            if digest not in store.blobs:
+                raise IntegrityError(
+                    f"blob {digest[:12]} has gone while the version was committed", "commit again"
+                )
+
+    def _place(self, store: Store, version: Version) -> dict[str, str]:
+        """Put the version's directory in place; return the digests of what was generated."""
+        target = store.version_dir(self.model, version)
+        small = self._small_files(store, version)
+        disk.make_dir(target.parent)
+        if self.in_place:
+            self._fill(target, small)
+        else:
+            _clear_leftover(store, target)
+            _build_aside(target, small)
+        names = set(small) - {file.path for file in self.manifest.files} - {MANIFEST}
+        return {name: digest_of(small[name]) for name in sorted(names)}
+
+    def _fill(self, target: Path, small: Mapping[str, bytes]) -> None:
+        """Write what a directory that holds the files lacks; the manifest first, it tells the rest."""
+        for name in (MANIFEST, card.MODEL_INFO, card.README):
+            if name in self.stale and name != card.README:
+                disk.replace(target / name, small[name])
+            elif not (target / name).exists():
+                disk.create(target / name, small[name])
+            disk.sync_dir(target)
+
+    def _small_files(self, store: Store, version: Version) -> dict[str, bytes]:
+        """Return the three files every version directory has; content goes before generated text."""
+        named = {str(p.id): _called(p, self.model) for p in self.parents}
+        small = {
+            card.README: card.readme(
+                self.model, str(version), self.manifest, named, self.description
+            ),
+            card.MODEL_INFO: card.model_info(
+                self.model, str(version), self.manifest, self.id, self.description
+            ),
+        }
+        for name in small:
+            file = self.manifest.file(name)
+            if file is not None:
+                small[name] = b"".join(store.blobs.read(span.blob) for span in file.spans)
+        small[MANIFEST] = manifest.encode(self.manifest)
+        return small
+
+    def _values(self, version: Version, seq: int, generated: Mapping[str, str]) -> dict[str, Any]:
+        weights = list(self.manifest.tensors())
+        return {
+            **self.extra,
+            "created_at": self.manifest.created_at,
+            "training_parameters": manifest.from_scalars(self.manifest.parameters),
+            "metrics": manifest.from_scalars(self.manifest.metrics),
+            "notes": self.note,
+            "description": self.description,
+            "path": f"{self.model}/{version}",
+            "base_model": self.manifest.base_model,
+            "id": self.id,
+            "seq": seq,
+            "parents": list(self.manifest.parents),
+            "message": self.message,
+            "author": self.author,
+            "sizes": {
+                "logical": self.manifest.size,
+                "stored": self.staged.stored,
+                "files": len(self.manifest.files),
+                "tensors": len(weights),
+                "parameters": self.manifest.parameter_count,
+            },
+            "generated": dict(generated),
+        }
+
+
+def _called(parent: Resolved, model: ModelName) -> str:
+    return str(parent.entry.version) if parent.model == model else str(parent)
+
+
+def _unregistered(store: Store, model: ModelName, state: State) -> list[Version]:
+    """Return the numbers of version directories that the registry does not know."""
+    directory = store.root / model
+    if not directory.is_dir():
+        return []
+    names = [p.name for p in directory.iterdir() if is_version(p.name) and p.name[0] == "v"]
+    return [
+        parse_version(name)
+        for name in names
+        if state.entry(name) is None and not _is_leftover(directory / name)
+    ]
+
+
+def _is_leftover(directory: Path) -> bool:
+    """Tell whether a crash left this version directory between placing and registering it."""
+    small = {MANIFEST, card.README, card.MODEL_INFO}
+    try:
+        if {path.name for path in directory.iterdir()} != small:
+            return False
+        return manifest.is_manifest((directory / MANIFEST).read_bytes())
+    except OSError:
+        return False
+
+
+def _clear_leftover(store: Store, target: Path) -> None:
+    if target.exists() and _is_leftover(target):
+        disk.make_dir(store.meta / "trash")
+        disk.move_new(target, store.meta / "trash" / f"{target.name}.{os.urandom(4).hex()}")
+
+
+def _build_aside(target: Path, small: Mapping[str, bytes]) -> None:
+    """Write the directory under another name beside its own, make it durable, and rename it."""
+    aside = target.with_name(f".{target.name}.{os.urandom(4).hex()}.tmp")
+    disk.make_new_dir(aside)
+    try:
+        for name, data in small.items():
+            disk.create(aside / name, data)
+        disk.sync_dir(aside)
+        disk.move_new(aside, target)
+    except BaseException:
+        disk.remove_tree(aside)
+        raise

@@ -1,0 +1,133 @@
+"""Status: what is checked out where, what was changed there, and what lies about unregistered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from modelstore.errors import StoreError
+from modelstore.names import ModelName, is_version
+from modelstore.ops import working
+from modelstore.ops.resolve import Resolved
+from modelstore.ops.tree import walk
+from modelstore.state import Entry, State
+from modelstore.store import MANIFEST, Store
+
+
+@dataclass(frozen=True, slots=True)
+class WorkingCopy:
+    """A directory that holds files of a version.
+
+    Attributes:
+        path: the directory.
+        ref: the version, in full.
+        modified, missing, added: paths that differ from it.
+    """
+
+    path: Path
+    ref: str
+    modified: tuple[str, ...]
+    missing: tuple[str, ...]
+    added: tuple[str, ...]
+
+    @property
+    def clean(self) -> bool:
+        """Whether committing the directory would find nothing to commit."""
+        return not (self.modified or self.missing or self.added)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStatus:
+    """One model.
+
+    Attributes:
+        model: its name.
+        active, latest: versions, "" before the first.
+        versions: how many it has.
+        absent: versions that are registered without content.
+        unregistered: version directories that the registry does not know.
+        notice: what is odd about its registry, or "".
+    """
+
+    model: ModelName
+    active: str
+    latest: str
+    versions: int
+    absent: tuple[str, ...]
+    unregistered: tuple[str, ...]
+    notice: str
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The state of a store: its models, and the directories that hold files of versions."""
+
+    models: tuple[ModelStatus, ...]
+    copies: tuple[WorkingCopy, ...]
+
+    @property
+    def clean(self) -> bool:
+        """Whether nothing differs from what is committed."""
+        return all(copy.clean for copy in self.copies)
+
+
+def status(store: Store, only: ModelName | None = None) -> Status:
+    """Look at every model, or at one, and at every directory that was checked out."""
+    models = [only] if only is not None else store.models()
+    copies = [
+        copy
+        for known in working.checkouts(store)
+        if known.model in models
+        for copy in _copy(store, known)
+    ]
+    return Status(tuple(_model(store, model) for model in models), tuple(copies))
+
+
+def _copy(store: Store, known: working.Checkout) -> Iterator[WorkingCopy]:
+    state = store.state(known.model)
+    entry = state.with_id(known.id)
+    if entry is None:
+        return
+    resolved = Resolved(known.model, entry)
+    manifest = store.manifest(known.model, entry)
+    differences = working.compare(known.path, manifest, known)
+    own = {MANIFEST, *entry.mapping("generated")} if _is_home(store, known) else set()
+    try:
+        found = {file.path for file in walk(known.path).files}
+    except StoreError:
+        found = set()  # what cannot be committed is said when somebody tries to
+    added = sorted(found - {file.path for file in manifest.files} - own)
+    yield WorkingCopy(
+        known.path, str(resolved), differences.modified, differences.missing, tuple(added)
+    )
+
+
+def _is_home(store: Store, known: working.Checkout) -> bool:
+    return known.path == store.version_dir(known.model, known.version).resolve()
+
+
+def _model(store: Store, model: ModelName) -> ModelStatus:
+    state = store.state(model)
+    entries = state.entries()
+    return ModelStatus(
+        model=model,
+        active=state.active,
+        latest=str(entries[-1].version) if entries else "",
+        versions=len(entries),
+        absent=_absent(store, entries),
+        unregistered=_unregistered(store, model, state),
+        notice=state.notice,
+    )
+
+
+def _absent(store: Store, entries: list[Entry]) -> tuple[str, ...]:
+    return tuple(str(e.version) for e in entries if e.id is None or e.id not in store.blobs)
+
+
+def _unregistered(store: Store, model: ModelName, state: State) -> tuple[str, ...]:
+    directory = store.root / model
+    if not directory.is_dir():
+        return ()
+    names = sorted(path.name for path in directory.iterdir() if path.is_dir())
+    return tuple(n for n in names if is_version(n) and n[0] == "v" and state.entry(n) is None)

@@ -1,0 +1,249 @@
+"""The registry of one model: the ref database behind `model_registry.json`.
+
+Three files say the same, each for its own reader:
+
+* ``.mstore/refs/<model>/<seq>.json``: the authority. One record per change, created exclusively,
+  each with the digest of the record before it. Every 256 changes the whole state is written as
+  ``base-<seq>.json`` and older records go.
+* ``<model>/model_registry.json``: the published view, which people, scripts and Git read.
+* ``<model>/journal.jsonl``: the records, one per line, for ever (git's reflog).
+
+A change is decided when its record exists. The journal and the view follow; whatever a crash left
+behind is brought up by the next writer, and readers see through it without a lock.
+A view that somebody edited is noticed and never obeyed; its bytes are kept in ``adopted/``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from modelstore import disk
+from modelstore.canonical import parse_mapping
+from modelstore.errors import ConflictError, IntegrityError, NotFoundError
+from modelstore.hashing import digest_of
+from modelstore.names import ModelName
+from modelstore.state import (
+    Change,
+    State,
+    apply,
+    empty_document,
+    is_ours,
+    make_record,
+    open_view,
+    parse_record,
+    render,
+)
+
+VIEW = "model_registry.json"
+JOURNAL = "journal.jsonl"
+
+COMPACT_EVERY = 256
+"""Changes between two whole states in refs/, and the number of single records kept behind one."""
+
+
+class Registry:
+    """Reads and changes the registry of one model.
+
+    Args:
+        model: its name.
+        directory: the model's directory, which holds the view and the journal.
+        refs: the directory of its records.
+        kept: where the bytes of edited views are kept.
+    """
+
+    def __init__(self, model: ModelName, directory: Path, refs: Path, kept: Path) -> None:
+        self.model = model
+        self.directory = directory
+        self._refs = refs
+        self._kept = kept
+
+    def exists(self) -> bool:
+        """Tell whether the model has a registry of mstore, whatever state it is in."""
+        return self._has_records() or is_ours(_read(self.directory / VIEW))
+
+    def is_foreign(self) -> bool:
+        """Tell whether there is a `model_registry.json` that mstore did not make, and no other."""
+        view = _read(self.directory / VIEW)
+        return view is not None and not is_ours(view) and not self._has_records()
+
+    def state(self) -> State:
+        """Return the newest state; takes no lock.
+
+        Raises:
+            NotFoundError: the model has no registry of mstore.
+            IntegrityError: neither the view nor the records can be read.
+        """
+        view = _read(self.directory / VIEW)
+        document = open_view(view, str(self.model))
+        if document is not None and self._chains(document):
+            return State(self._forward(document))
+        rebuilt = self._rebuild()
+        if rebuilt is not None:
+            return State(rebuilt, self._notice(view))
+        if document is not None:  # a Git clone of the small files: the view is all there is
+            absent = f"the content of {self.model} is not here, only its registry"
+            return State(document, absent if document["versions"] else "")
+        if view is not None and not is_ours(view):
+            raise NotFoundError(
+                f"'{self.directory / VIEW}' was not made by mstore", "run: mstore adopt"
+            )
+        if view is None:
+            raise NotFoundError(f"there is no model {self.model!r}", "run: mstore list")
+        raise IntegrityError(f"'{self.directory / VIEW}' is damaged", "run: mstore fsck")
+
+    def change(self, decide: Callable[[State], Change], at: str) -> State:
+        """Make one change; the caller holds the store's lock.
+
+        Args:
+            decide: given the newest state, returns the change; may raise to leave all as it is.
+            at: the time to record, RFC 3339.
+
+        Returns:
+            The state after the change, which is durable.
+        """
+        before = self.state() if self.exists() else State(empty_document(self.model))
+        change = decide(before)
+        if change.op != "adopt" and self.is_foreign():
+            raise ConflictError(
+                f"'{self.directory / VIEW}' was not made by mstore", "run: mstore adopt"
+            )
+        disk.make_dir(self.directory)
+        disk.make_dir(self._refs)
+        if before.seq and not self._chains(before.document):
+            disk.replace(self._refs / _base_name(before.seq), render(before.document))
+        record, payload = make_record(before, change, at)
+        after = apply(before.document, record, digest_of(payload))
+        try:
+            disk.create(self._refs / _record_name(after["seq"]), payload)
+        except FileExistsError as error:
+            raise ConflictError(
+                f"another process changed {self.model} at the same moment", "run the command again"
+            ) from error
+        disk.sync_dir(self._refs)
+        self._append_journal(after["seq"], payload)
+        self._publish(after)
+        if after["seq"] % COMPACT_EVERY == 0:
+            self._compact(after)
+        return State(after)
+
+    def journal(self) -> list[dict[str, Any]]:
+        """Return every change there was, oldest first, as far as the journal reaches."""
+        data = _read(self.directory / JOURNAL) or b""
+        rows = [row for row in data.split(b"\n")[:-1] if row]
+        return [parse_mapping(row, JOURNAL) for row in rows]
+
+    # --- reading
+
+    def _chains(self, document: Mapping[str, Any]) -> bool:
+        """Tell whether the view's head is the record that refs/ holds under its number."""
+        seq = document["seq"]
+        record = _read(self._refs / _record_name(seq))
+        if record is not None:
+            return bool(digest_of(record) == document["head"])
+        base = open_view(_read(self._refs / _base_name(seq)), _base_name(seq))
+        return base is not None and bool(base["head"] == document["head"])
+
+    def _has_records(self) -> bool:
+        return self._refs.is_dir() and any(self._refs.glob("*.json"))
+
+    def _forward(self, document: dict[str, Any]) -> dict[str, Any]:
+        """Apply the records that a crash kept from the view."""
+        while True:
+            payload = _read(self._refs / _record_name(document["seq"] + 1))
+            if payload is None:
+                return document
+            record = parse_record(payload, document)
+            document = apply(document, record, digest_of(payload))
+
+    def _rebuild(self) -> dict[str, Any] | None:
+        """Return the state that refs/ alone tells, None where it holds nothing."""
+        if not self._has_records():
+            return None
+        bases = sorted(self._refs.glob("base-*.json"), reverse=True)
+        for base in bases:
+            document = open_view(_read(base), base.name)
+            if document is not None:
+                return self._forward(document)
+        if not (self._refs / _record_name(1)).exists():
+            raise IntegrityError(f"the records of {self.model} are damaged", "run: mstore fsck")
+        return self._forward(empty_document(self.model))
+
+    def _notice(self, view: bytes | None) -> str:
+        path = self.directory / VIEW
+        if view is None:
+            return f"'{path}' is missing; the next change writes it again"
+        return (
+            f"'{path}' is not what mstore wrote (edited, or an older copy) and is not used; "
+            "the next change writes it again and keeps this one in .mstore/adopted/"
+        )
+
+    # --- writing
+
+    def _append_journal(self, seq: int, payload: bytes) -> None:
+        """Append the record, after mending what a crash left: a torn line, or missing ones."""
+        path = self.directory / JOURNAL
+        data = _tail(path)
+        if data and not data.endswith(b"\n"):
+            disk.truncate(path, path.stat().st_size - len(data) + data.rfind(b"\n") + 1)
+            data = data[: data.rfind(b"\n") + 1]
+        last = _last_seq(data)
+        missing = [_read(self._refs / _record_name(n)) for n in range(last + 1, seq)]
+        disk.append(path, b"".join(m for m in missing if m) + payload)
+
+    def _publish(self, document: Mapping[str, Any]) -> None:
+        path = self.directory / VIEW
+        old = _read(path)
+        if old is not None and open_view(old, VIEW) is None:
+            disk.make_dir(self._kept)
+            kept = self._kept / f"{self.model}-{digest_of(old)[:16]}.json"
+            if not kept.exists():
+                disk.create(kept, old)
+                disk.sync_dir(self._kept)
+        disk.replace(path, render(document))
+
+    def _compact(self, document: Mapping[str, Any]) -> None:
+        disk.replace(self._refs / _base_name(document["seq"]), render(document))
+        for path in self._refs.iterdir():
+            number = path.stem.removeprefix("base-")
+            if number.isdigit() and int(number) <= document["seq"] - COMPACT_EVERY:
+                disk.remove(path)
+
+
+def _record_name(seq: int) -> str:
+    return f"{seq:010d}.json"
+
+
+def _base_name(seq: int) -> str:
+    return f"base-{seq:010d}.json"
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except NotADirectoryError:
+        return None
+    except OSError as error:
+        raise disk.explain(error, path, "read") from error
+
+
+def _tail(path: Path, size: int = 1 << 20) -> bytes:
+    """Return the end of a file, long enough to hold its last line."""
+    if not path.exists():
+        return b""
+    with disk.explained(path, "read"), path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - size))
+        return file.read()
+
+
+def _last_seq(data: bytes) -> int:
+    rows = data.rstrip(b"\n").rsplit(b"\n", 1)
+    if not rows[-1]:
+        return 0
+    try:
+        return int(parse_mapping(rows[-1], JOURNAL)["seq"])
+    except (IntegrityError, KeyError, ValueError):
+        return 0

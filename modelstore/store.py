@@ -1,0 +1,292 @@
+"""A store: one directory of models, opened.
+
+It holds the blobs, the registries and the configuration, and knows where everything lies.
+What is done with them is in `modelstore.ops`, one verb a module.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelstore import disk, locks
+from modelstore.canonical import line, parse_mapping
+from modelstore.errors import (
+    ConflictError,
+    IntegrityError,
+    NewerFormatError,
+    NoStoreError,
+    NotFoundError,
+)
+from modelstore.hashing import Digest, digest_of
+from modelstore.names import ModelName, parse_model
+from modelstore.registry import VIEW, Registry
+from modelstore.state import Change, Entry, State
+
+if TYPE_CHECKING:
+    from modelstore.blobs import BlobStore
+    from modelstore.manifest import Manifest
+
+META = ".mstore"
+FORMAT = 1
+"""The layout of docs/format.md."""
+
+FEATURES: frozenset[str] = frozenset()
+"""Mandatory features this mstore knows; a store that names another one is refused."""
+
+MANIFEST = "manifest.json"
+
+_GITIGNORE = """\
+# The small files of a store may be kept in Git, the weights never.
+*
+!*/
+!.gitignore
+!README.md
+!model_registry.json
+!journal.jsonl
+!manifest.json
+!model_info.json
+/.mstore/
+"""
+_DIRECTORIES = ("refs", "trash", "quarantine", "adopted", "locks", "runs", "checkouts")
+
+
+class Store:
+    """A directory of models and their versions.
+
+    Args:
+        root: the directory that holds `.mstore` and one directory per model.
+
+    Raises:
+        NoStoreError: there is no store at ``root``.
+        NewerFormatError: it was made by a newer mstore.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+        self.meta = self.root / META
+        if not is_store(self.root):
+            raise _no_store(self.root)
+        self._check_format()
+        self.lock_timeout = locks.DEFAULT_TIMEOUT
+
+    def __repr__(self) -> str:
+        return f"Store({str(self.root)!r})"
+
+    @cached_property
+    def blobs(self) -> BlobStore:
+        """The frames of the store.
+
+        Loaded when first used, as manifests are: together they are a third of the start-up of
+        `mstore log`, which reads neither.
+        """
+        from modelstore.blobs import BlobStore
+
+        return BlobStore(self.meta)
+
+    # --- models and versions
+
+    def models(self) -> list[ModelName]:
+        """Return the models of the store, sorted by name."""
+        names = {path.parent.name for path in self.root.glob(f"*/{VIEW}")}
+        if (self.meta / "refs").is_dir():
+            names |= {path.name for path in (self.meta / "refs").iterdir()}
+        return [model for model in sorted(map(ModelName, names)) if self.registry(model).exists()]
+
+    def registry(self, model: ModelName) -> Registry:
+        """Return the registry of ``model``, which need not exist yet."""
+        return Registry(model, self.root / model, self.meta / "refs" / model, self.meta / "adopted")
+
+    def state(self, model: ModelName) -> State:
+        """Return the newest state of ``model``; see `Registry.state`."""
+        return self.registry(model).state()
+
+    def change(self, model: ModelName, decide: Callable[[State], Change], at: str = "") -> State:
+        """Make one change to the registry of ``model`` under the store's lock."""
+        with self.lock():
+            return self.registry(model).change(decide, at or now())
+
+    def version_dir(self, model: ModelName, version: object) -> Path:
+        """Return the directory of a version, hydrated or not."""
+        return self.root / model / str(version)
+
+    def manifest(self, model: ModelName, entry: Entry) -> Manifest:
+        """Return the manifest of a version.
+
+        Raises:
+            NotFoundError: the version is registered, but its content never was here.
+            IntegrityError: the manifest is damaged.
+        """
+        name = f"{model}@{entry.version}"
+        if entry.id is None:
+            raise NotFoundError(
+                f"{name} is registered but its files are missing",
+                f"put them back into {self.version_dir(model, entry.version)} and run: mstore adopt",
+            )
+        from modelstore.manifest import decode
+
+        return decode(self._manifest_bytes(model, entry, entry.id), f"manifest of {name}")
+
+    def _manifest_bytes(self, model: ModelName, entry: Entry, digest: Digest) -> bytes:
+        if digest in self.blobs:
+            return self.blobs.read(digest)
+        path = self.version_dir(model, entry.version) / MANIFEST
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise NotFoundError(
+                f"the manifest of {model}@{entry.version} is not here",
+                f"copy {META} from the store that this one was cloned from",
+            ) from error
+        if digest_of(data) != digest:
+            raise IntegrityError(f"'{path}' is not the manifest it should be", "run: mstore fsck")
+        return data
+
+    def manifest_of(self, digest: Digest) -> Manifest:
+        """Return the manifest whose digest is ``digest``, from the blobs."""
+        from modelstore.manifest import decode
+
+        return decode(self.blobs.read(digest), f"manifest {digest[:12]}")
+
+    # --- writing
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the store's one lock, under which everything is published and swept."""
+        self.prepare()
+        with locks.locked(self.meta / "locks" / "store.lock", timeout=self.lock_timeout):
+            yield
+
+    def prepare(self) -> None:
+        """Make `.mstore` complete; a fresh Git clone of the small files comes without it."""
+        if not (self.meta / "format.json").is_file():
+            _create_meta(self.meta)
+
+    # --- configuration
+
+    def config(self) -> dict[str, Any]:
+        """Return the store's settings: default_model, last_model."""
+        path = self.meta / "config.json"
+        try:
+            return parse_mapping(path.read_bytes(), "config.json")
+        except OSError:
+            return {}
+
+    def configure(self, values: Mapping[str, str]) -> None:
+        """Change some of the store's settings; "" removes one."""
+        self.prepare()
+        merged = {**self.config(), **values}
+        merged = {key: value for key, value in merged.items() if value != ""}
+        disk.replace(self.meta / "config.json", line(merged).encode("utf-8") + b"\n")
+
+    def _check_format(self) -> None:
+        path = self.meta / "format.json"
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise disk.explain(error, path, "read") from error
+        value = parse_mapping(data, str(path))
+        unknown = set(value.get("features", [])) - FEATURES
+        if value.get("format") != FORMAT or unknown:
+            needs = value.get("mstore") or "a newer version"
+            raise NewerFormatError(
+                f"'{self.root}' has format {value.get('format')!r} {sorted(unknown)}; "
+                f"it needs mstore {needs}",
+                "pip install -U mstore",
+            )
+
+
+def is_store(root: Path) -> bool:
+    """Tell whether ``root`` is a store, if only a Git clone of one's small files."""
+    if (root / META).is_dir():
+        return True
+    return any(_is_view(path) for path in root.glob(f"*/{VIEW}")) if root.is_dir() else False
+
+
+def create(root: Path) -> Store:
+    """Make ``root`` a store; one that is there already is completed and returned.
+
+    Raises:
+        ConflictError: ``root`` lies within another store.
+    """
+    outer = next((parent for parent in root.absolute().parents if (parent / META).is_dir()), None)
+    if outer is not None:
+        raise ConflictError(f"'{root}' lies within the store '{outer}'", f"use: mstore -C {outer}")
+    disk.make_dir(root)
+    _create_meta(root / META)
+    if not (root / ".gitignore").exists():
+        disk.replace(root / ".gitignore", _GITIGNORE.encode("utf-8"))
+    return Store(root)
+
+
+def find(start: Path) -> Path:
+    """Return the store that ``start`` lies in, or that lies beside or above it as `tuned_models`.
+
+    Raises:
+        NoStoreError: there is none.
+    """
+    places = [start, *start.parents]
+    for place in places:
+        if (place / META).is_dir():
+            return place
+    for place in places:
+        for candidate in (place, place / "tuned_models"):
+            if is_store(candidate):
+                return candidate
+    raise _no_store(start)
+
+
+def now() -> str:
+    """Return the time as the store writes it: RFC 3339, UTC, whole seconds."""
+    moment = datetime.fromtimestamp(int(time.time()), tz=timezone.utc)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def model_of_path(store: Store, path: Path) -> tuple[ModelName, str] | None:
+    """Return the model, and the name below it or "", if ``path`` lies within one of the store."""
+    try:
+        parts = path.resolve().relative_to(store.root.resolve()).parts
+    except ValueError:
+        return None
+    if not parts or parts[0] == META:
+        return None
+    try:
+        model = parse_model(parts[0])
+    except ValueError:
+        return None
+    return model, parts[1] if len(parts) > 1 else ""
+
+
+def _create_meta(meta: Path) -> None:
+    from modelstore.blobs import BlobStore
+
+    BlobStore(meta).create()
+    for name in _DIRECTORIES:
+        disk.make_dir(meta / name)
+    if not (meta / "format.json").exists():
+        value = {"format": FORMAT, "features": sorted(FEATURES), "mstore": "0.1"}
+        disk.replace(meta / "format.json", line(value).encode("utf-8") + b"\n")
+
+
+def _is_view(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return b'"schema":"mstore/registry/' in file.read(256).replace(b" ", b"")
+    except OSError:
+        return False
+
+
+def _no_store(root: Path) -> NoStoreError:
+    for place in (root, root / "tuned_models"):
+        if any(place.glob(f"*/{VIEW}")):
+            return NoStoreError(
+                f"'{place}' has registries that mstore did not make", f"mstore adopt {place}"
+            )
+    return NoStoreError(f"there is no store at or above '{root}'", "make one with: mstore init")

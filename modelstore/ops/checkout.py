@@ -145,7 +145,9 @@ def write_file(store: Store, file: FileEntry, path: Path, progress: Progress, be
                 progress("write", before + new.size, 0)
     if new.size != file.size or hasher.digest() != file.blake3:
         disk.remove(path)
-        raise IntegrityError(f"{file.path!r} does not come out as it went in", "run: mstore fsck")
+        raise IntegrityError(
+            f"{file.path!r} does not come out as it went in", "run: mstore verify REF"
+        )
 
 
 def _target(store: Store, resolved: Resolved, manifest: Manifest, output: Path | None) -> Path:
@@ -182,14 +184,25 @@ def _sort_out(
             kept.append(file.path)
             continue
         missing.append(file)
-        blocked = any(os.path.lexists(p) and not p.is_dir() for p in _between(target, path))
-        if blocked or (os.path.lexists(path) and not _is_untouched(path, file.path, known)):
+        if _in_the_way(target, path) or (
+            os.path.lexists(path) and not _is_untouched(path, file.path, known)
+        ):
             foreign.append(file.path)
     return kept, missing, foreign
 
 
-def _between(target: Path, path: Path) -> list[Path]:
-    return [parent for parent in path.parents if parent.is_relative_to(target)]
+def _in_the_way(target: Path, path: Path) -> list[Path]:
+    """Return what lies at a directory's place between ``target`` and ``path`` and is none.
+
+    A symlink to a directory is none: what is below it is not below ``target``.
+    """
+    between = [parent for parent in path.parents if parent.is_relative_to(target)]
+    return [
+        parent
+        for parent in between
+        if os.path.lexists(parent)
+        and (not parent.is_dir() or (parent.is_symlink() and parent != target))
+    ]
 
 
 def _is_untouched(path: Path, name: str, known: Checkout | None) -> bool:
@@ -267,9 +280,8 @@ def _scaled(progress: Progress, total: int) -> Progress:
 
 def _clear_way(target: Path, place: Path) -> None:
     """Remove what may be overwritten but a rename cannot: a directory, or a file for a directory."""
-    for path in _between(target, place):
-        if os.path.lexists(path) and not path.is_dir() and path != target:
-            disk.remove(path)
+    for path in _in_the_way(target, place):
+        disk.remove(path)
     if place.is_dir() and not place.is_symlink():
         disk.remove_tree(place)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
-from modelstore.blobs import Transaction
+from modelstore.blobs import Added, Transaction
+from modelstore.blobs.parallel import default_threads, in_order
 from modelstore.hashing import Digest
 from modelstore.manifest import BlobSpan, Manifest
 from modelstore.numeric import dtype_named
@@ -13,6 +15,13 @@ from modelstore.ops.resolve import Resolved
 from modelstore.ops.scan import FileSource, Part, Scanned
 from modelstore.progress import Progress
 from modelstore.store import Store
+
+_SMALL = 4 << 20
+"""Bytes of a blob that has too few blocks to keep all threads busy by itself."""
+
+
+_FILES = 64
+"""Files that are open at once; a process may have a thousand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,23 +56,53 @@ def stage(
     total = sum(item.entry.size for item in scanned)
     done = stored = new = 0
     needed: set[Digest] = set()
-    for item in scanned:
-        with FileSource(item.found.source, item.found.path) as source:
-            start = 0
-            for span in item.entry.spans:
-                added = transaction.add(
-                    span.blob,
-                    Part(source, start, span.size),
-                    dtype=dtype_named(span.dtype),
-                    bases=bases.of(span),
-                )
+    for start in range(0, len(scanned), _FILES):
+        group = scanned[start : start + _FILES]
+        with ExitStack() as files:
+            tasks = _tasks(group, files)
+            done += sum(item.entry.size for item in group) - sum(task.part.size for task in tasks)
+            for task, added in _added(transaction, tasks, bases):
                 stored += added.stored_size if added.new else 0
                 new += added.new
-                needed |= {span.blob, *([added.base] if added.base else [])}
-                start += span.size
-                done += span.size
+                needed |= {task.span.blob, *([added.base] if added.base else [])}
+                done += task.part.size
                 progress("store", done, total)
     return Staged(stored, new, frozenset(needed))
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """A blob to add: its span and its bytes."""
+
+    span: BlobSpan
+    part: Part
+
+
+def _tasks(scanned: Sequence[Scanned], files: ExitStack) -> list[_Task]:
+    """Return every blob once; the files it is read from are open until ``files`` closes."""
+    tasks: dict[Digest, _Task] = {}
+    for item in scanned:
+        source = files.enter_context(FileSource(item.found.source, item.found.path))
+        start = 0
+        for span in item.entry.spans:
+            tasks.setdefault(span.blob, _Task(span, Part(source, start, span.size)))
+            start += span.size
+    return list(tasks.values())
+
+
+def _added(
+    transaction: Transaction, tasks: Sequence[_Task], bases: _Bases
+) -> Iterator[tuple[_Task, Added]]:
+    """Add every blob: small ones side by side, large ones one by one, as those use all threads."""
+
+    def add(task: _Task) -> tuple[_Task, Added]:
+        dtype = dtype_named(task.span.dtype)
+        found = transaction.add(task.span.blob, task.part, dtype=dtype, bases=bases.of(task.span))
+        return task, found
+
+    small = [task for task in tasks if task.part.size <= _SMALL]
+    yield from in_order(add, small, default_threads())
+    yield from map(add, (task for task in tasks if task.part.size > _SMALL))
 
 
 class _Bases:
@@ -95,9 +134,11 @@ def _older(store: Store, parents: Sequence[Resolved]) -> Iterable[Manifest]:
         yield store.manifest(parent.model, parent.entry)
     for parent in parents:
         state = store.state(parent.model)
+        versions = state.document["versions"]
+        names = {values.get("id"): name for name, values in reversed(versions.items())}
         root = parent.entry
         while root.parents:
-            older = state.with_id(root.parents[0])
+            older = state.entry(names.get(root.parents[0], ""))
             if older is None:
                 break
             root = older

@@ -17,10 +17,9 @@ from modelstore.integrations.tensors import TorchTensors
 from modelstore.manifest import Manifest
 from modelstore.names import ModelName
 from modelstore.ops.commit import CommitOptions, commit
-from modelstore.ops.init import init
 from modelstore.ops.read import Reader, load, tensors_by_name
 from modelstore.ops.resolve import resolve
-from modelstore.store import Store
+from modelstore.store import Store, create
 from modelstore.values import NumpyArrays
 from tests.builders import (
     BITS,
@@ -42,7 +41,7 @@ RAW = NumpyArrays(raw=True)
 
 def version_of(root: Path, files: Mapping[str, bytes]) -> tuple[Store, Manifest]:
     """Commit ``files`` to a store at ``root`` and return it with the version's manifest."""
-    store = init(root / "tuned_models").store
+    store = create(root / "tuned_models")
     for path, data in files.items():
         (root / "model" / path).parent.mkdir(parents=True, exist_ok=True)
         (root / "model" / path).write_bytes(data)
@@ -249,7 +248,7 @@ def test_rows_out_of_range_and_unknown_names_are_errors(reader: Reader) -> None:
 
 def test_a_slice_reads_only_the_blocks_it_needs(tmp_path: Path) -> None:
     """With the last block of a frame damaged the first rows can be read, and the last cannot."""
-    store = init(tmp_path / "tuned_models").store
+    store = create(tmp_path / "tuned_models")
     store.blobs.block_log2 = 4
     (tmp_path / "model.safetensors").write_bytes(
         safetensors_bytes({"w": Values("F32", (16, 8), np.random.default_rng(1).bytes(512))})

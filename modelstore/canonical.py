@@ -8,27 +8,49 @@ Reading is strict: no duplicate keys, no NaN, no bottomless nesting, no numbers 
 from __future__ import annotations
 
 import json
+import math
+import re
 from typing import Any
 
-from modelstore.errors import IntegrityError
+from modelstore.errors import IntegrityError, UsageError
 from modelstore.hashing import Bytes
 
 MAX_SIZE = 256 << 20
 """Bytes of JSON that are read at most; a registry of 100,000 versions has a quarter of that."""
 
 _MAX_DIGITS = 32
+_HALF_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
+_LINE = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 
 
 def canonical(value: object) -> bytes:
-    """Return the canonical JSON of ``value``, made of dicts, lists, strings and integers."""
-    return json.dumps(
+    """Return the canonical JSON of ``value``, made of dicts, lists, strings and integers.
+
+    Raises:
+        UsageError: a string in it is not UTF-8.
+    """
+    text = json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    ).encode("utf-8")
+    )
+    return utf8(text)
+
+
+def utf8(text: str) -> bytes:
+    """Return ``text`` as UTF-8.
+
+    Raises:
+        UsageError: it cannot be; the shell hands over bytes that are not UTF-8 as such a string.
+    """
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        around = text[max(0, error.start - 20) : error.end]
+        raise UsageError(f"{around!r} is not UTF-8", "write it in UTF-8") from error
 
 
 def line(value: object) -> str:
     """Return ``value`` as JSON on one line, in the order of its keys, for files that people read."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    return _LINE.encode(value)
 
 
 def parse(data: Bytes, what: str) -> Any:
@@ -41,17 +63,23 @@ def parse(data: Bytes, what: str) -> Any:
     Raises:
         IntegrityError: it is not JSON, or is JSON that only an attacker writes.
     """
+    data = bytes(data)
     if len(data) > MAX_SIZE:
         raise IntegrityError(f"{what} is larger than {MAX_SIZE >> 20} MiB")
     try:
         value = json.loads(
-            bytes(data).decode("utf-8"),
+            data.decode("utf-8"),
             object_pairs_hook=_no_duplicates,
             parse_int=_short_int,
+            parse_float=_finite_float,
             parse_constant=_no_constant,
         )
+        if _HALF_PAIR.search(data):
+            line(value).encode("utf-8")  # raises where an escape stands for half a character
     except (ValueError, RecursionError) as error:
-        raise IntegrityError(f"{what} is not valid JSON: {error}", "run: mstore fsck") from error
+        raise IntegrityError(
+            f"{what} is not valid JSON: {error}", "put an intact copy back"
+        ) from error
     return value
 
 
@@ -59,7 +87,7 @@ def parse_mapping(data: Bytes, what: str) -> dict[str, Any]:
     """Return the object that JSON ``data`` spells; see `parse`."""
     value = parse(data, what)
     if not isinstance(value, dict):
-        raise IntegrityError(f"{what} is not a JSON object", "run: mstore fsck")
+        raise IntegrityError(f"{what} is not a JSON object", "put an intact copy back")
     return value
 
 
@@ -74,6 +102,13 @@ def _short_int(digits: str) -> int:
     if len(digits) > _MAX_DIGITS:
         raise ValueError(f"a number has more than {_MAX_DIGITS} digits")
     return int(digits)
+
+
+def _finite_float(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):
+        raise ValueError("a number is too large")
+    return value
 
 
 def _no_constant(word: str) -> float:

@@ -53,7 +53,7 @@ def explain(error: OSError, path: Path, doing: str) -> StoreError:
     if error.errno in _NO_ROOM:
         return DiskFullError(
             f"no space left to {doing} '{path}' ({os.strerror(error.errno or 0)})",
-            "free some space, or run: mstore gc",
+            "free some space; see what the store holds: mstore du",
         )
     reason = os.strerror(error.errno) if error.errno else str(error)
     hint = ""
@@ -69,13 +69,17 @@ def make_dir(path: Path) -> None:
     """Create ``path`` and its parents, each durable; existing ones are left alone."""
     missing = []
     probe = path
-    while not probe.is_dir():
-        missing.append(probe)
-        probe = probe.parent
+    with explained(path, "create"):
+        while not probe.is_dir() and probe != probe.parent:
+            missing.append(probe)
+            probe = probe.parent
     for directory in reversed(missing):
         with explained(directory, "create"):
-            with suppress(FileExistsError):
+            try:
                 directory.mkdir()
+            except FileExistsError:
+                if not directory.is_dir():  # a file has the name; else another process was faster
+                    raise
             sync_dir(directory.parent)
 
 
@@ -154,13 +158,15 @@ class NewFile:
                 with explained(self.path, "sync"):
                     os.fsync(self._handle)
         finally:
-            os.close(self._handle)
+            with explained(self.path, "write"):  # NFS tells only now that the disk is full
+                os.close(self._handle)
 
     def discard(self) -> None:
         """Close and remove the file."""
-        if self._open:
-            self._open = False
-            os.close(self._handle)
+        with suppress(OSError):
+            if self._open:
+                self._open = False
+                os.close(self._handle)
         with suppress(OSError):
             self.path.unlink()
 
@@ -268,7 +274,7 @@ def move_new(source: Path, target: Path) -> None:
 
 def set_mode(path: Path, mode: int) -> None:
     """Set the permission bits of ``path``; file systems without any are left alone."""
-    with suppress(PermissionError, NotImplementedError):
+    with explained(path, "change"), suppress(PermissionError, NotImplementedError):
         path.chmod(mode)
 
 
@@ -306,10 +312,18 @@ def copy_new(source: Path, target: Path) -> None:
     try:
         with NewFile(target) as file:
             if not _clone(reader, file):
-                while piece := os.read(reader, _COPY_PIECE):
-                    file.write(piece)
+                _copy_bytes(reader, file, source)
     finally:
         os.close(reader)
+
+
+def _copy_bytes(reader: int, file: NewFile, source: Path) -> None:
+    while True:
+        with explained(source, "read"):
+            piece = os.read(reader, _COPY_PIECE)
+        if not piece:
+            return
+        file.write(piece)
 
 
 def _clone(reader: int, file: NewFile) -> bool:

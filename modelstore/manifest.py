@@ -8,6 +8,8 @@ The normative description is docs/format.md.
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -169,10 +171,10 @@ def encode(manifest: Manifest) -> bytes:
             "created_at": manifest.created_at,
             "base_model": manifest.base_model,
             "training": {
-                "parameters": dict(manifest.parameters),
-                "metrics": dict(manifest.metrics),
-                "data": [dict(row) for row in manifest.data],
-                "environment": dict(manifest.environment),
+                "parameters": _scalars(manifest.parameters),
+                "metrics": _scalars(manifest.metrics),
+                "data": [_scalars(row) for row in manifest.data],
+                "environment": _scalars(manifest.environment),
             },
             "fingerprints": {
                 "schema": manifest.schema_fingerprint,
@@ -199,12 +201,12 @@ def decode(data: bytes, what: str = "a manifest") -> Manifest:
     try:
         return _manifest(value)
     except (KeyError, TypeError, ValueError, BadNameError) as error:
-        raise IntegrityError(f"{what} is malformed: {error}", "run: mstore fsck") from error
+        raise IntegrityError(f"{what} is malformed: {error}", "run: mstore verify REF") from error
 
 
 def is_manifest(data: bytes) -> bool:
     """Tell whether ``data`` begins as the manifests of mstore do; keys are sorted, so "author" leads."""
-    return data.startswith(b'{"author":') and b'"schema":"mstore/manifest/' in data[-4096:]
+    return data.startswith(b'{"author":') and b'"schema":"mstore/manifest/' in data
 
 
 def to_scalars(values: Mapping[str, object]) -> dict[str, Scalar]:
@@ -213,7 +215,7 @@ def to_scalars(values: Mapping[str, object]) -> dict[str, Scalar]:
 
 
 def from_scalars(values: Mapping[str, Scalar]) -> dict[str, int | float | str]:
-    """Return ``values`` with decimal strings as numbers again, for showing and comparing."""
+    """Return ``values`` with finite decimal strings as numbers again, for showing and comparing."""
     return {key: _number(item) for key, item in values.items()}
 
 
@@ -221,7 +223,7 @@ def _scalar(item: object) -> Scalar:
     if isinstance(item, bool):
         return "true" if item else "false"
     if isinstance(item, int):
-        return item
+        return item if _is_int64(item) else hex(item)  # hex: str() refuses over 4300 digits
     return repr(item) if isinstance(item, float) else str(item)
 
 
@@ -229,9 +231,10 @@ def _number(item: Scalar) -> int | float | str:
     if isinstance(item, int) or not item or item[0] not in "+-.0123456789":
         return item
     try:
-        return float(item)
+        number = float(item)
     except ValueError:
         return item
+    return number if math.isfinite(number) else item  # JSON has no infinity
 
 
 def _file_value(file: FileEntry) -> dict[str, object]:
@@ -270,18 +273,18 @@ def _tensor_value(tensor: Tensor) -> dict[str, object]:
 
 def _manifest(value: dict[str, Any]) -> Manifest:
     training = value["training"]
-    files = tuple(_file(item) for item in value["files"])
+    files = tuple(_file(item) for item in _list(value["files"]))
     _check_paths(files)
     return Manifest(
         files=files,
-        parents=tuple(parse_digest(item) for item in value["parents"]),
+        parents=tuple(parse_digest(item) for item in _list(value["parents"])),
         message=_text(value["message"]),
         author=_text(value["author"]),
         created_at=_text(value["created_at"]),
         base_model=_text(value["base_model"]),
         parameters=_scalars(training["parameters"]),
         metrics=_scalars(training["metrics"]),
-        data=tuple(_scalars(row) for row in training["data"]),
+        data=tuple(_scalars(row) for row in _list(training["data"])),
         environment=_scalars(training["environment"]),
     )
 
@@ -304,7 +307,7 @@ def _check_paths(files: Iterable[FileEntry]) -> None:
 
 
 def _file(value: dict[str, Any]) -> FileEntry:
-    spans = tuple(_span(item) for item in value["spans"])
+    spans = tuple(_span(item) for item in _list(value["spans"]))
     size = _count(value["size"])
     if sum(span.size for span in spans) != size:
         raise ValueError(f"the spans of {value['path']!r} do not add up to its size")
@@ -312,10 +315,10 @@ def _file(value: dict[str, Any]) -> FileEntry:
         path=_text(value["path"]),
         size=size,
         blake3=parse_digest(value["blake3"]),
-        sha256=_text(value["sha256"]),
-        git_sha1=_text(value["git_sha1"]),
+        sha256=_hex(value["sha256"], 64),
+        git_sha1=_hex(value["git_sha1"], 40) if value["git_sha1"] != "" else "",
         format=_text(value["format"]),
-        executable=bool(_count(value["executable"])),
+        executable=_flag(value["executable"]),
         spans=spans,
     )
 
@@ -325,23 +328,47 @@ def _span(value: dict[str, Any]) -> BlobSpan:
         blob=parse_digest(value["blob"]),
         size=_count(value["size"]),
         dtype=_text(value.get("dtype", "")),
-        tensors=tuple(_tensor(item) for item in value.get("tensors", [])),
+        tensors=tuple(_tensor(item) for item in _list(value.get("tensors", []))),
     )
 
 
 def _tensor(value: dict[str, Any]) -> Tensor:
     view = None
     if "offset" in value:
-        view = View(_count(value["offset"]), tuple(_count(n) for n in value["strides"]))
-    shape = tuple(_count(n) for n in value["shape"])
+        view = View(_count(value["offset"]), tuple(_count(n) for n in _list(value["strides"])))
+    shape = tuple(_count(n) for n in _list(value["shape"]))
     return Tensor(_text(value["name"]), _text(value["dtype"]), shape, view)
 
 
-def _scalars(value: dict[str, Any]) -> dict[str, Scalar]:
+def _scalars(value: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{value!r} is not an object")
     for item in value.values():
-        if isinstance(item, bool) or not isinstance(item, int | str):
-            raise TypeError(f"{item!r} is neither an integer nor a string")
+        if not isinstance(item, str) and not _is_int64(item):
+            raise TypeError(f"{item!r} is neither an integer of 64 bits nor a string")
     return dict(value)
+
+
+def _is_int64(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and -(1 << 63) <= value < 1 << 63
+
+
+def _list(value: object) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError(f"{value!r} is not a list")
+    return value
+
+
+def _hex(value: object, digits: int) -> str:
+    if not re.fullmatch(f"[0-9a-f]{{{digits}}}", _text(value)):
+        raise ValueError(f"{value!r} is not {digits} hex digits")
+    return _text(value)
+
+
+def _flag(value: object) -> bool:
+    if _count(value) > 1:
+        raise ValueError(f"{value!r} is neither 0 nor 1")
+    return bool(value)
 
 
 def _text(value: object) -> str:

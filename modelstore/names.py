@@ -9,7 +9,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import total_ordering
+from functools import lru_cache, total_ordering
 from typing import NewType
 
 from modelstore.errors import BadNameError
@@ -25,12 +25,17 @@ RESERVED_REFS = frozenset({"active", "head", "latest", "greatest"})
 
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 _ALIAS = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}\Z")
+_NUMBER = r"(0|[1-9][0-9]{0,8})"
+_WORD = r"(?:0|[1-9][0-9]*|[0-9]*[A-Za-z-][0-9A-Za-z-]*)"
 _VERSION = re.compile(
-    r"v?(\d{1,9})\.(\d{1,9})(?:\.(\d{1,9}))?(?:-([0-9A-Za-z.-]{1,32}))?\Z", re.ASCII
+    rf"v?{_NUMBER}\.{_NUMBER}(?:\.{_NUMBER})?(?:-(?=.{{1,32}}\Z)({_WORD}(?:\.{_WORD})*))?\Z"
 )
+"""semver 2.0.0, clauses 2 and 9, without build metadata: no leading zeros, no empty words."""
+
+_LIKE_VERSION = re.compile(r"v?[0-9]+\.[0-9]")
 _HEX = re.compile(r"(?:b3:)?([0-9a-f]{6,64})\Z")
 _STEP = re.compile(r"~(\d{0,9})|\^(\d{0,9})|@\{(\d{1,9})\}", re.ASCII)
-_DEVICES = re.compile(r"(?i)(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$)(\.|\Z)")
+_DEVICES = re.compile(r"(?i)(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$) *(\.|\Z)")
 
 _MAX_SEGMENT = 255
 _MAX_PATH = 1024
@@ -41,14 +46,22 @@ def parse_model(text: str) -> ModelName:
     """Return ``text`` as the name of a model.
 
     Raises:
-        BadNameError: it is not 1 to 64 letters, digits, dots, dashes and underscores.
+        BadNameError: it is not 1 to 64 letters, digits, dots, dashes and underscores, or it could
+            be read as a version or as a word that refs give a meaning to.
     """
-    if not _MODEL.match(text) or _DEVICES.match(text) or text.endswith("."):
+    if not is_model(text):
         raise BadNameError(
             f"{text!r} cannot be the name of a model",
             "use letters, digits, '.', '-' and '_', for example: llama_1b",
         )
     return ModelName(text)
+
+
+def is_model(text: str) -> bool:
+    """Tell whether ``text`` could be the name of a model."""
+    if not _MODEL.match(text) or _DEVICES.match(text) or text.endswith("."):
+        return False
+    return text.lower() not in RESERVED_REFS and not _LIKE_VERSION.match(text)
 
 
 @total_ordering
@@ -90,6 +103,7 @@ class Version:
         return self.major, self.minor, self.patch, not self.pre, words
 
 
+@lru_cache(maxsize=1 << 16)  # one command sorts the same versions several times
 def parse_version(text: str) -> Version:
     """Return ``text`` ("v1.1"; the v may be left out) as a version.
 
@@ -134,7 +148,7 @@ def parse_alias(text: str) -> str:
     Raises:
         BadNameError: it is reserved, or could be read as a version or a digest.
     """
-    if not _ALIAS.match(text) or text.lower() in RESERVED_REFS or is_version(text):
+    if not _ALIAS.match(text) or text.lower() in RESERVED_REFS or _LIKE_VERSION.match(text):
         raise BadNameError(
             f"{text!r} cannot be an alias",
             "use a word such as prod, that is no version and none of ACTIVE, HEAD, latest, greatest",
@@ -172,10 +186,10 @@ def parse_ref(text: str) -> Ref:
     Raises:
         BadNameError: ``text`` does not follow that grammar.
     """
-    if text == "-":
-        return Ref(None, ACTIVE, (("@", 1),))
     head, rest = _split_model(text)
     model = parse_model(head) if head is not None else None
+    if rest == "-":
+        return Ref(model, ACTIVE, (("@", 1),))
     match = re.search(r"[~^]|@\{", rest)
     cut = match.start() if match else len(rest)
     base, tail = rest[:cut], rest[cut:]
@@ -222,7 +236,8 @@ def parse_path(text: str) -> str:
 
     Refused is what could leave the directory, or could not be written, on any system: absolute
     paths, drives, UNC, ``..``, backslashes, device names, streams, control characters, segments
-    that end in a dot or a space, over 255 bytes a segment, over 32 segments, over 1024 bytes.
+    that end in a dot or a space, git's own directory, over 255 bytes a segment, over 32 segments,
+    over 1024 bytes.
 
     Raises:
         BadNameError: ``text`` breaks one of these rules.
@@ -263,16 +278,22 @@ def _segment_problem(segment: str) -> str:
         return "a segment ends in a dot or a space"
     if _DEVICES.match(segment):
         return f"{segment!r} is a device on Windows"
+    if segment.casefold() in {".git", "git~1"}:
+        return "git would obey what is in it"
     return ""
 
 
 def path_key(path: str) -> str:
     """Return what two paths share when some file system cannot tell them apart."""
-    return unicodedata.normalize("NFC", path).casefold()
+    # canonical caseless matching, D145 of the Unicode Standard, section 3.13
+    folded = unicodedata.normalize("NFD", path).casefold()
+    return unicodedata.normalize("NFD", folded)
 
 
 def printable(text: str) -> str:
     """Return ``text`` without anything that moves a terminal's cursor or hides text."""
+    if text.isprintable():  # nearly always, and a table of 10,000 rows asks 80,000 times
+        return text
     return "".join(
         c if unicodedata.category(c) not in {"Cc", "Cf", "Cs", "Co"} else f"\\u{ord(c):04x}"
         for c in text

@@ -15,7 +15,9 @@ A view that somebody edited is noticed and never obeyed; its bytes are kept in `
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,8 @@ JOURNAL = "journal.jsonl"
 
 COMPACT_EVERY = 256
 """Changes between two whole states in refs/, and the number of single records kept behind one."""
+
+_TAIL = 1 << 16
 
 
 class Registry:
@@ -91,7 +95,7 @@ class Registry:
             )
         if view is None:
             raise NotFoundError(f"there is no model {self.model!r}", "run: mstore list")
-        raise IntegrityError(f"'{self.directory / VIEW}' is damaged", "run: mstore fsck")
+        raise IntegrityError(f"'{self.directory / VIEW}' is damaged", "put an intact copy back")
 
     def change(self, decide: Callable[[State], Change], at: str) -> State:
         """Make one change; the caller holds the store's lock.
@@ -132,7 +136,8 @@ class Registry:
         """Return every change there was, oldest first, as far as the journal reaches."""
         data = _read(self.directory / JOURNAL) or b""
         rows = [row for row in data.split(b"\n")[:-1] if row]
-        return [parse_mapping(row, JOURNAL) for row in rows]
+        records = {record["seq"]: record for record in (parse_mapping(row, JOURNAL) for row in rows)}
+        return [records[seq] for seq in sorted(records)]
 
     # --- reading
 
@@ -148,7 +153,7 @@ class Registry:
     def _has_records(self) -> bool:
         return self._refs.is_dir() and any(self._refs.glob("*.json"))
 
-    def _forward(self, document: dict[str, Any]) -> dict[str, Any]:
+    def _forward(self, document: Mapping[str, Any]) -> Mapping[str, Any]:
         """Apply the records that a crash kept from the view."""
         while True:
             payload = _read(self._refs / _record_name(document["seq"] + 1))
@@ -157,7 +162,7 @@ class Registry:
             record = parse_record(payload, document)
             document = apply(document, record, digest_of(payload))
 
-    def _rebuild(self) -> dict[str, Any] | None:
+    def _rebuild(self) -> Mapping[str, Any] | None:
         """Return the state that refs/ alone tells, None where it holds nothing."""
         if not self._has_records():
             return None
@@ -167,7 +172,9 @@ class Registry:
             if document is not None:
                 return self._forward(document)
         if not (self._refs / _record_name(1)).exists():
-            raise IntegrityError(f"the records of {self.model} are damaged", "run: mstore fsck")
+            raise IntegrityError(
+                f"the records of {self.model} are damaged", "put an intact copy back"
+            )
         return self._forward(empty_document(self.model))
 
     def _notice(self, view: bytes | None) -> str:
@@ -185,9 +192,11 @@ class Registry:
         """Append the record, after mending what a crash left: a torn line, or missing ones."""
         path = self.directory / JOURNAL
         data = _tail(path)
-        if data and not data.endswith(b"\n"):
-            disk.truncate(path, path.stat().st_size - len(data) + data.rfind(b"\n") + 1)
-            data = data[: data.rfind(b"\n") + 1]
+        if not data.endswith(b"\n"):
+            torn = len(data) - (data.rfind(b"\n") + 1)
+            if torn:
+                disk.truncate(path, path.stat().st_size - torn)
+            data = _tail(path)
         last = _last_seq(data)
         missing = [_read(self._refs / _record_name(n)) for n in range(last + 1, seq)]
         disk.append(path, b"".join(m for m in missing if m) + payload)
@@ -195,7 +204,8 @@ class Registry:
     def _publish(self, document: Mapping[str, Any]) -> None:
         path = self.directory / VIEW
         old = _read(path)
-        if old is not None and open_view(old, VIEW) is None:
+        known = open_view(old, VIEW)
+        if old is not None and (known is None or not self._chains(known)):
             disk.make_dir(self._kept)
             kept = self._kept / f"{self.model}-{digest_of(old)[:16]}.json"
             if not kept.exists():
@@ -207,7 +217,9 @@ class Registry:
         disk.replace(self._refs / _base_name(document["seq"]), render(document))
         for path in self._refs.iterdir():
             number = path.stem.removeprefix("base-")
-            if number.isdigit() and int(number) <= document["seq"] - COMPACT_EVERY:
+            # the base of one round ago stays, and with it the records that follow it
+            last = document["seq"] - COMPACT_EVERY - path.stem.startswith("base-")
+            if number.isdigit() and int(number) <= last:
                 disk.remove(path)
 
 
@@ -230,20 +242,24 @@ def _read(path: Path) -> bytes | None:
         raise disk.explain(error, path, "read") from error
 
 
-def _tail(path: Path, size: int = 1 << 20) -> bytes:
-    """Return the end of a file, long enough to hold its last line."""
+def _tail(path: Path) -> bytes:
+    """Return the end of a file, long enough to hold its last whole line and what follows it."""
     if not path.exists():
         return b""
     with disk.explained(path, "read"), path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - size))
-        return file.read()
+        end = file.seek(0, os.SEEK_END)
+        size = _TAIL
+        while True:
+            file.seek(max(0, end - size))
+            data = file.read()
+            if size >= end or data.count(b"\n") > 1:
+                return data
+            size *= 8  # the record of an adoption has all versions in one line
 
 
 def _last_seq(data: bytes) -> int:
-    rows = data.rstrip(b"\n").rsplit(b"\n", 1)
-    if not rows[-1]:
-        return 0
-    try:
-        return int(parse_mapping(rows[-1], JOURNAL)["seq"])
-    except (IntegrityError, KeyError, ValueError):
-        return 0
+    """Return the number of the last record in ``data`` that can be read, 0 where there is none."""
+    for row in reversed(data.split(b"\n")):
+        with suppress(IntegrityError, KeyError, ValueError, TypeError):
+            return int(parse_mapping(row, JOURNAL)["seq"])
+    return 0

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
-from modelstore.canonical import line, parse_mapping
+from modelstore.canonical import line, parse_mapping, utf8
 from modelstore.errors import IntegrityError, NewerFormatError
 from modelstore.hashing import Digest, digest_of, parse_digest
 from modelstore.names import ModelName, Version, is_version, parse_version
@@ -20,6 +21,7 @@ RECORD_SCHEMA = "mstore/record/1"
 
 _NO_DIGEST = Digest("0" * 64)
 _CHECKSUM = b'\n"checksum":"'
+_RECORD_CHECKSUM = b', "checksum": "'
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,8 +199,8 @@ def _with_versions(
     for name, values in changed.items():
         if values is None:
             after.pop(name, None)
-        else:
-            after[name] = values
+        else:  # which version is active is said once, by active_version
+            after[name] = {key: value for key, value in values.items() if key != "is_active"}
     return after
 
 
@@ -210,7 +212,7 @@ def render(document: Mapping[str, Any]) -> bytes:
     rows = []
     for key, value in document.items():
         if key == "versions":
-            rows.append(f'"versions":{{{_version_rows(value, document["active_version"])}}}')
+            rows.append(f'"versions":{{{_version_rows(value, document.get("active_version"))}}}')
         elif key == "active_history":
             moves = ",".join(f"\n{line(move)}" for move in value)
             rows.append(f'"active_history":[{moves}\n]')
@@ -228,22 +230,71 @@ def _version_rows(versions: Mapping[str, Any], active: str | None) -> str:
     return ",".join(rows) + "\n"
 
 
-def open_view(data: bytes | None, what: str) -> dict[str, Any] | None:
-    """Return the document of a view that is exactly as mstore wrote it, else None."""
-    if data is None or not is_ours(data):
-        return None
+def open_view(data: bytes | None, what: str) -> Mapping[str, Any] | None:
+    """Return the document of a view that is exactly as mstore wrote it, else None.
+
+    Raises:
+        NewerFormatError: its schema is not one that this mstore knows.
+    """
+    document = _opened(data) if data is not None and is_ours(data) else None
+    if document is not None and document["schema"] != SCHEMA:
+        raise NewerFormatError(f"{what} has schema {document['schema']!r}", "pip install -U mstore")
+    return document
+
+
+@lru_cache(maxsize=4)  # one command reads the same registry several times, 0.1 s at 10,000 versions
+def _opened(data: bytes) -> dict[str, Any] | None:
     cut = data.rfind(_CHECKSUM)
     if cut < 0 or data[cut:] != _CHECKSUM + digest_of(data[:cut]).encode("ascii") + b'"\n}\n':
         return None
-    document = parse_mapping(data, what)
-    if document.get("schema") != SCHEMA:
-        raise NewerFormatError(
-            f"{what} has schema {document.get('schema')!r}", "pip install -U mstore"
-        )
-    del document["checksum"]
+    try:
+        document = parse_mapping(data, "a registry")
+        if document["schema"] == SCHEMA:
+            check_document(document)
+    except (IntegrityError, KeyError, TypeError, ValueError, AttributeError):
+        return None  # a checksum is no secret: whoever writes to the user's Git can make one
+    document.pop("checksum", None)
     for values in document["versions"].values():
         values.pop("is_active", None)
     return document
+
+
+def check_document(document: Mapping[str, Any]) -> None:
+    """Check that ``document`` has the shape that `State` and `Entry` rely on.
+
+    Raises:
+        TypeError, ValueError, KeyError, AttributeError: it has not.
+    """
+    _check_is(document["seq"], int)
+    parse_digest(document["head"])
+    _check_versions(document["versions"])
+    _check_is(document.get("active_version") or "", str)
+    for name, version in document.get("aliases", {}).items():
+        _check_is(name, str)
+        _check_is(version, str)
+    for move in document.get("active_history", []):
+        _check_is(move["version"], str)
+    for version in document.get("removed", []):
+        parse_version(version)
+
+
+def _check_versions(versions: Mapping[str, Any]) -> None:
+    for name, values in versions.items():
+        if values is None:
+            continue
+        if not is_version(name):
+            raise ValueError(f"{name!r} is not a version")
+        _check_is(values, dict)
+        _check_is(values.get("seq", 0), int)
+        _check_is(values.get("parents", []), list)
+        for digest in (values.get("id"), *values.get("parents", ())):
+            if digest is not None:
+                parse_digest(digest)
+
+
+def _check_is(value: object, kind: type) -> None:
+    if not isinstance(value, kind):
+        raise TypeError(f"{value!r} is not of type {kind.__name__}")
 
 
 def is_ours(data: bytes | None) -> bool:
@@ -252,7 +303,13 @@ def is_ours(data: bytes | None) -> bool:
 
 
 def make_record(before: State, change: Change, at: str) -> tuple[dict[str, Any], bytes]:
-    """Return the record of ``change`` after ``before``, as a value and as the bytes of its file."""
+    """Return the record of ``change`` after ``before``, as a value and as the bytes of its file.
+
+    The file is the value as one line of JSON, whose last key is the BLAKE3 of the bytes before it.
+
+    Raises:
+        UsageError: a string in the change is not UTF-8.
+    """
     record = {
         "schema": RECORD_SCHEMA,
         "seq": before.seq + 1,
@@ -265,7 +322,8 @@ def make_record(before: State, change: Change, at: str) -> tuple[dict[str, Any],
         "versions": dict(change.versions),
     }
     record = {key: value for key, value in record.items() if value not in (None, "", {})}
-    return record, line(record).encode("utf-8") + b"\n"
+    body = utf8(line(record)[:-1])
+    return record, body + _RECORD_CHECKSUM + digest_of(body).encode("ascii") + b'"}\n'
 
 
 def parse_record(payload: bytes, before: Mapping[str, Any]) -> dict[str, Any]:
@@ -277,14 +335,22 @@ def parse_record(payload: bytes, before: Mapping[str, Any]) -> dict[str, Any]:
     """
     what = f"record {before['seq'] + 1} of {before['model_type']}"
     record = parse_mapping(payload, what)
+    cut = payload.rfind(_RECORD_CHECKSUM)
     if record.get("schema") != RECORD_SCHEMA:
         raise NewerFormatError(
             f"{what} has schema {record.get('schema')!r}", "pip install -U mstore"
         )
+    sealed = _RECORD_CHECKSUM + digest_of(payload[: max(0, cut)]).encode("ascii") + b'"}\n'
+    if cut < 0 or payload[cut:] != sealed:
+        raise IntegrityError(f"{what} is damaged", "put an intact copy back")
+    try:
+        _check_versions(record.get("versions", {}))
+        _check_is(record.get("values", {}), dict)
+        _check_is(record.get("active", ""), str)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise IntegrityError(f"{what} is malformed: {error}") from error
+    del record["checksum"]
     if record.get("seq") != before["seq"] + 1 or record.get("prev") != before["head"]:
-        raise IntegrityError(f"{what} does not follow the one before it", "run: mstore fsck")
+        raise IntegrityError(f"{what} does not follow the one before it", "put an intact copy back")
     return record
 
-
-def _record_name(seq: int) -> str:
-    return f"{seq:010d}.json"

@@ -24,7 +24,7 @@ from modelstore.errors import (
     NotFoundError,
 )
 from modelstore.hashing import Digest, digest_of
-from modelstore.names import ModelName, parse_model
+from modelstore.names import ModelName, is_model, parse_model
 from modelstore.registry import VIEW, Registry
 from modelstore.state import Change, Entry, State
 
@@ -96,7 +96,8 @@ class Store:
         names = {path.parent.name for path in self.root.glob(f"*/{VIEW}")}
         if (self.meta / "refs").is_dir():
             names |= {path.name for path in (self.meta / "refs").iterdir()}
-        return [model for model in sorted(map(ModelName, names)) if self.registry(model).exists()]
+        models = [ModelName(name) for name in sorted(names) if is_model(name)]
+        return [model for model in models if self.registry(model).exists()]
 
     def registry(self, model: ModelName) -> Registry:
         """Return the registry of ``model``, which need not exist yet."""
@@ -144,7 +145,9 @@ class Store:
                 f"copy {META} from the store that this one was cloned from",
             ) from error
         if digest_of(data) != digest:
-            raise IntegrityError(f"'{path}' is not the manifest it should be", "run: mstore fsck")
+            raise IntegrityError(
+                f"'{path}' is not the manifest it should be", "run: mstore verify REF"
+            )
         return data
 
     def manifest_of(self, digest: Digest) -> Manifest:
@@ -164,7 +167,7 @@ class Store:
 
     def prepare(self) -> None:
         """Make `.mstore` complete; a fresh Git clone of the small files comes without it."""
-        if not (self.meta / "format.json").is_file():
+        if not ((self.meta / "format.json").is_file() and (self.meta / "locks").is_dir()):
             _create_meta(self.meta)
 
     # --- configuration
@@ -178,11 +181,12 @@ class Store:
             return {}
 
     def configure(self, values: Mapping[str, str]) -> None:
-        """Change some of the store's settings; "" removes one."""
-        self.prepare()
-        merged = {**self.config(), **values}
-        merged = {key: value for key, value in merged.items() if value != ""}
-        disk.replace(self.meta / "config.json", line(merged).encode("utf-8") + b"\n")
+        """Change some of the store's settings under the store's lock; "" removes one."""
+        with self.lock():
+            before = self.config()
+            after = {k: v for k, v in {**before, **values}.items() if v != ""}
+            if after != before:
+                disk.replace(self.meta / "config.json", line(after).encode("utf-8") + b"\n")
 
     def _check_format(self) -> None:
         path = self.meta / "format.json"
@@ -193,7 +197,10 @@ class Store:
         except OSError as error:
             raise disk.explain(error, path, "read") from error
         value = parse_mapping(data, str(path))
-        unknown = set(value.get("features", [])) - FEATURES
+        features = value.get("features", [])
+        if not isinstance(features, list):
+            raise IntegrityError(f"'{path}' is malformed: its features are no list")
+        unknown = {str(feature) for feature in features} - FEATURES
         if value.get("format") != FORMAT or unknown:
             needs = value.get("mstore") or "a newer version"
             raise NewerFormatError(
@@ -232,6 +239,7 @@ def find(start: Path) -> Path:
     Raises:
         NoStoreError: there is none.
     """
+    start = start.absolute()
     places = [start, *start.parents]
     for place in places:
         if (place / META).is_dir():
@@ -240,7 +248,7 @@ def find(start: Path) -> Path:
         for candidate in (place, place / "tuned_models"):
             if is_store(candidate):
                 return candidate
-    raise _no_store(start)
+    raise _no_store(*places)
 
 
 def now() -> str:
@@ -283,10 +291,15 @@ def _is_view(path: Path) -> bool:
         return False
 
 
-def _no_store(root: Path) -> NoStoreError:
-    for place in (root, root / "tuned_models"):
-        if any(place.glob(f"*/{VIEW}")):
-            return NoStoreError(
-                f"'{place}' has registries that mstore did not make", f"mstore adopt {place}"
-            )
-    return NoStoreError(f"there is no store at or above '{root}'", "make one with: mstore init")
+def _no_store(*places: Path) -> NoStoreError:
+    """Return the error that says what there is instead, at or above the first of ``places``."""
+    for place in places:
+        for candidate in (place, place / "tuned_models"):
+            if any(candidate.glob(f"*/{VIEW}")):
+                return NoStoreError(
+                    f"'{candidate}' has registries that mstore did not make",
+                    f"mstore adopt {candidate}",
+                )
+    return NoStoreError(
+        f"there is no store at or above '{places[0]}'", "make one with: mstore init"
+    )

@@ -100,7 +100,7 @@ def check_fit(tensor: Tensor, size: int) -> None:
     if not fits:
         raise IntegrityError(
             f"tensor {tensor.name!r} is said to lie where its file has no such bytes",
-            "run: mstore fsck",
+            "run: mstore verify REF",
         )
 
 

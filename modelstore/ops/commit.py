@@ -24,8 +24,9 @@ from modelstore.ops.scan import Scanned, scan
 from modelstore.ops.stage import stage
 from modelstore.ops.tree import Found, Tree, walk
 from modelstore.progress import Progress, silent
+from modelstore.registry import VIEW
 from modelstore.state import State, empty_document
-from modelstore.store import MANIFEST, Store, model_of_path, now
+from modelstore.store import MANIFEST, META, Store, model_of_path, now
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +146,7 @@ def commit(
         parents=tuple(parents),
         version=place.adoptable or options.version,
         in_place=bool(place.adoptable),
-        stale=frozenset(place.own) if place.adoptable else frozenset(),
+        stale=place.own if place.adoptable else {},
         major=options.major,
         activate=options.activate,
         message=options.message,
@@ -202,8 +203,11 @@ def _place(store: Store, path: Path, model: ModelName, state: State, version: st
 
 
 def _content(store: Store, path: Path, place: _Place, options: CommitOptions) -> Tree:
-    if path.resolve() == store.root.resolve() or path.resolve() in store.root.resolve().parents:
-        raise UsageError(f"'{path}' is the store itself, not a version", "give a model's directory")
+    root, real = store.root.resolve(), path.resolve()
+    if real == root or real in root.parents or real.is_relative_to(root / META):
+        raise UsageError(f"'{path}' is the store itself", "give the directory of one version")
+    if real.parent == root and real.is_dir() and (real / VIEW).exists():
+        raise UsageError(f"'{path}' holds all versions of a model", f"give one: {path}/v1.0")
     tree = walk(path, follow_symlinks=options.follow_symlinks)
     files = tuple(file for file in tree.files if not _is_own(file, place))
     if not files:

@@ -47,7 +47,8 @@ class Publication:
         parents: the versions it was made from.
         version: its number, or "" for the next.
         in_place: its directory exists and holds its files.
-        stale: files in it that an earlier attempt generated; see `modelstore.ops.leftover`.
+        stale: files in it that an earlier attempt generated, and their digests; see
+            `modelstore.ops.leftover`.
         major, activate, message, note, description, author, extra, op: as in `CommitOptions`.
     """
 
@@ -58,7 +59,7 @@ class Publication:
     parents: tuple[Resolved, ...]
     version: str
     in_place: bool
-    stale: frozenset[str]
+    stale: Mapping[str, str]
     major: bool
     activate: bool
     message: str
@@ -142,7 +143,10 @@ class Publication:
             _clear_leftover(store, target)
             _build_aside(target, small)
         names = set(small) - {file.path for file in self.manifest.files} - {MANIFEST}
-        return {name: digest_of(small[name]) for name in sorted(names)}
+        generated = {name: digest_of(small[name]) for name in sorted(names)}
+        if card.README in self.stale:  # it may have been edited since, so it stays
+            generated[card.README] = Digest(self.stale[card.README])
+        return dict(generated)
 
     def _fill(self, target: Path, small: Mapping[str, bytes]) -> None:
         """Write what a directory that holds the files lacks; the manifest first, it tells the rest."""
@@ -207,11 +211,14 @@ def _unregistered(store: Store, model: ModelName, state: State) -> list[Version]
     directory = store.root / model
     if not directory.is_dir():
         return []
-    names = [p.name for p in directory.iterdir() if is_version(p.name) and p.name[0] == "v"]
+    unknown = set(os.listdir(directory)).difference(state.document["versions"])
     return [
         parse_version(name)
-        for name in names
-        if state.entry(name) is None and not _is_leftover(directory / name)
+        for name in unknown
+        if is_version(name)
+        and name[0] == "v"
+        and state.entry(name) is None
+        and not _is_leftover(directory / name)
     ]
 
 

@@ -19,6 +19,7 @@ from modelstore.errors import IntegrityError, NotFoundError
 from modelstore.formats.base import Tensor
 from modelstore.manifest import BlobSpan, FileEntry, Manifest
 from modelstore.numeric import item_size
+from modelstore.ops.resolve import Resolved
 from modelstore.store import Store
 from modelstore.values import check_fit, is_number
 
@@ -71,6 +72,21 @@ def tensors_by_name(manifest: Manifest, files: Sequence[str] = ()) -> dict[str, 
 
 def _preference(file: FileEntry) -> tuple[int, int, str]:
     return _RANK.get(file.format, len(_RANK)), len(file.path), file.path
+
+
+def read_file(store: Store, resolved: Resolved, path: str) -> bytes:
+    """Return the bytes of one file of a version.
+
+    Raises:
+        NotFoundError: it has no such file.
+        IntegrityError: a blob is damaged.
+    """
+    file = store.manifest(resolved.model, resolved.entry).file(path)
+    if file is None:
+        raise NotFoundError(
+            f"{resolved} has no file {path!r}", f"list them: mstore show {resolved}"
+        )
+    return b"".join(store.blobs.read(span.blob) for span in file.spans)
 
 
 def load(
@@ -161,7 +177,7 @@ def _checked_size(store: Store, span: BlobSpan) -> int:
     if size != span.size:
         raise IntegrityError(
             f"blob {span.blob[:12]} has {size} bytes and the manifest says {span.size}",
-            "run: mstore fsck",
+            "run: mstore verify REF",
         )
     return size
 

@@ -185,7 +185,7 @@ def _base(model: ModelName, state: State, base: str) -> Entry:
     if entry is not None:
         return entry
     if is_version(base):
-        raise NotFoundError(f"{model} has no version {base!r}", f"run: mstore log {model}@latest")
+        raise NotFoundError(f"{model} has no version {base!r}", f"run: mstore log {model}")
     return _by_digest(model, state, base)
 
 
@@ -226,7 +226,7 @@ def _by_digest(model: ModelName, state: State, base: str) -> Entry:
     found = [e for e in state.entries() if prefix and e.id and e.id.startswith(prefix)]
     if not found:
         raise NotFoundError(
-            f"{model} has no version, alias or digest {base!r}", f"run: mstore log {model}@latest"
+            f"{model} has no version, alias or digest {base!r}", f"run: mstore log {model}"
         )
     if len({entry.id for entry in found}) > 1:
         names = ", ".join(f"{entry.version} ({str(entry.id)[:12]})" for entry in found)
@@ -235,13 +235,14 @@ def _by_digest(model: ModelName, state: State, base: str) -> Entry:
 
 
 def _ancestor(model: ModelName, state: State, entry: Entry, kind: str, count: int) -> Entry:
+    by_id = {e.id: e for e in reversed(state.entries())}
     for _ in range(count if kind == "~" else 1):
         nth = 1 if kind == "~" else count
         if nth == 0:
             return entry
         if len(entry.parents) < nth:
             raise NotFoundError(f"{model}@{entry.version} has no parent {kind}{nth}")
-        parent = state.with_id(entry.parents[nth - 1])
+        parent = by_id.get(entry.parents[nth - 1])
         if parent is None:
             raise NotFoundError(
                 f"the parent of {model}@{entry.version} is not a version of {model}",

@@ -6,7 +6,7 @@ Only reads; the directory need not be a store.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from modelstore import disk
 from modelstore.errors import ConflictError, NotFoundError, StoreError
 from modelstore.names import ModelName, Version, parse_model
+from modelstore.ops.adopt_plan import AdoptPlan, Ignored, ModelPlan, VersionPlan
 from modelstore.ops.card import MODEL_INFO
 from modelstore.ops.foreign import KEPT, Foreign, read_json, read_registry, version_of
 from modelstore.ops.foreign_entry import Told, entry_values, told
@@ -29,110 +30,6 @@ _WEIGHTS = frozenset({
 _NO_WEIGHTS = frozenset({"training_args.bin"})
 _LFS_POINTER = b"version https://git-lfs"
 _LFS_POINTER_SIZE = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Ignored:
-    """A directory that is left alone, and why."""
-
-    path: Path
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class VersionPlan:
-    """What is to become of one version.
-
-    Attributes:
-        version: its number, spelt as the registry will.
-        directory: where its files are, None where there are none.
-        tree: those files; none: it is listed, and marked missing.
-        values: its entry in the registry until its files are stored.
-        told: what is known of it.
-        problem: why its files cannot be taken, one sentence, or "".
-    """
-
-    version: Version
-    directory: Path | None
-    tree: Tree
-    values: Mapping[str, Any]
-    told: Told
-    problem: str = ""
-
-    @property
-    def missing(self) -> bool:
-        """Whether there is nothing to store."""
-        return not self.tree.files
-
-    @property
-    def size(self) -> int:
-        """Bytes of its files."""
-        return sum(file.size for file in self.tree.files)
-
-    @property
-    def in_place(self) -> bool:
-        """Whether its files lie in the directory that a checkout writes to."""
-        return self.directory is not None and self.directory.name == str(self.version)
-
-
-@dataclass(frozen=True, slots=True)
-class ModelPlan:
-    """What is to become of one model.
-
-    Attributes:
-        model: its name.
-        registry: what there is: "foreign", "corrupt", "none", or "mstore".
-        versions: what is to be stored or listed, in the order of their numbers.
-        active: the version that was recorded as active, or "".
-        values: further keys of the registry.
-        remarks: what the user should know, one sentence each.
-    """
-
-    model: ModelName
-    registry: str
-    versions: tuple[VersionPlan, ...]
-    active: str = ""
-    values: Mapping[str, Any] = field(default_factory=dict)
-    remarks: tuple[str, ...] = ()
-
-    @property
-    def fresh(self) -> bool:
-        """Whether it has no registry of mstore yet."""
-        return self.registry != "mstore"
-
-    @property
-    def pending(self) -> bool:
-        """Whether there is anything to do."""
-        return self.fresh or any(not version.missing for version in self.versions)
-
-
-@dataclass(frozen=True, slots=True)
-class AdoptPlan:
-    """What adopting a directory would do.
-
-    Attributes:
-        root: the directory.
-        models: the models in it.
-        ignored: directories that are left alone.
-        free: bytes that are free there.
-        follow_symlinks: take what symlinks in the versions lead to.
-    """
-
-    root: Path
-    models: tuple[ModelPlan, ...]
-    ignored: tuple[Ignored, ...]
-    free: int
-    follow_symlinks: bool = False
-
-    @property
-    def need(self) -> int:
-        """Bytes that it takes in the worst case: as many as the files have."""
-        return sum(version.size for model in self.models for version in model.versions)
-
-    @property
-    def pending(self) -> bool:
-        """Whether there is anything to do."""
-        return any(model.pending for model in self.models)
 
 
 def plan_adopt(root: Path, *, follow_symlinks: bool = False) -> AdoptPlan:
@@ -180,6 +77,9 @@ class _Survey:
         for directory in _directories(self._root):
             if not (directory / VIEW).is_file() and not any(_versions_in(directory)):
                 self._leave(directory, "it is no model: it has no registry and no versions")
+                continue
+            if directory.is_symlink():
+                self._leave(directory, "it is a symlink")
                 continue
             try:
                 model = parse_model(directory.name)
@@ -252,7 +152,7 @@ class _Survey:
             if entry is not None and entry.id is not None:
                 continue
             if version in state.removed():
-                self._leave(directory, f"{model}@{version} was removed (mstore undelete)")
+                self._leave(directory, f"{model}@{version} was removed")
                 continue
             if entry is None:
                 plan = self._version(model, version, said.versions.get(version), directories)

@@ -248,16 +248,26 @@ def test_another_schema_is_said(store: Store, model_dir: Path) -> None:
     assert any("--major" in warning for warning in made.warnings)
 
 
-@pytest.mark.parametrize("case", ["nothing", "empty", "store"])
+@pytest.mark.parametrize("case", ["nothing", "empty", "store", "meta"])
 def test_what_cannot_be_a_version_is_refused(store: Store, tmp_path: Path, case: str) -> None:
     """A missing path, an empty directory and the store itself are clear errors."""
     empty = tmp_path / "empty"
     empty.mkdir()
-    path = {"nothing": tmp_path / "none", "empty": empty, "store": store.root}[case]
+    path = {"nothing": tmp_path / "none", "empty": empty, "store": store.root, "meta": store.meta}[
+        case
+    ]
 
     with pytest.raises((NotFoundError, UsageError)):
         put(store, path)
     assert not store.registry(LINE).exists()
+
+
+def test_a_whole_model_is_no_version(store: Store, model_dir: Path) -> None:
+    """The directory of a model, which holds its versions, is refused with the way to say one."""
+    put(store, model_dir)
+
+    with pytest.raises(UsageError, match="all versions"):
+        put(store, store.root / LINE)
 
 
 def test_an_unknown_parent_is_refused_before_anything_is_read(

@@ -1,0 +1,270 @@
+"""The Python API: a store as one object, whose methods are the verbs of the command line.
+
+    import modelstore
+
+    store = modelstore.open("tuned_models")
+    store.commit("run/checkpoint", "llama_1b", message="two epochs more")
+    weights = store.load("llama_1b@ACTIVE")
+
+Refs are those of the command line; a bare one must fit a single model, or the default one.
+Errors are kinds of `modelstore.errors.StoreError`. Nothing is printed, and no environment is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from modelstore.errors import UsageError
+from modelstore.names import parse_model
+from modelstore.ops import checkout as checking_out
+from modelstore.ops import commit as committing
+from modelstore.ops import diff as diffing
+from modelstore.ops import history, pointer, read
+from modelstore.ops import usage as using
+from modelstore.ops import verify as verifying
+from modelstore.ops.resolve import Context, Resolved, resolve, resolve_model
+from modelstore.store import Store, find
+from modelstore.values import NumpyArrays
+
+Framework = Literal["numpy", "torch"]
+"""The library whose arrays are wanted."""
+
+PathLike = str | Path
+
+_WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth")
+"""What `from_pretrained` takes tensors from; GGUF files hold the same ones under other names."""
+
+
+def open_store(path: PathLike | None = None) -> ModelStore:
+    """Open a store.
+
+    Args:
+        path: its directory; None for the one around, beside or above the current directory.
+
+    Raises:
+        NoStoreError: there is none.
+        NewerFormatError: it was made by a newer mstore.
+    """
+    return ModelStore(Store(find(Path.cwd()) if path is None else Path(path)))
+
+
+class ModelStore:
+    """A store of models and their versions.
+
+    Attributes:
+        store: what the functions of `modelstore.ops` take.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def __repr__(self) -> str:
+        return f"ModelStore({str(self.store.root)!r})"
+
+    # --- versions
+
+    def models(self) -> list[str]:
+        """Return the names of the models."""
+        return [str(model) for model in self.store.models()]
+
+    def resolve(self, ref: str = "ACTIVE") -> Resolved:
+        """Return the version that ``ref`` means: its model, and its entry in the registry.
+
+        Raises:
+            NotFoundError: no version has that name.
+            AmbiguousError: several have.
+        """
+        return resolve(self.store, ref)
+
+    def log(self, ref: str = "", *, limit: int | None = None) -> list[dict[str, Any]]:
+        """Return versions as plain values, newest first; the rows of ``mstore log --json``.
+
+        Args:
+            ref: a version, for it and what it descends from; a model, for its versions; "" for all.
+            limit: at most this many of each model.
+        """
+        found = history.log(self.store, ref, limit=limit)
+        return [one.description.row(entry) for one in found for entry in one.entries]
+
+    def commit(
+        self, path: PathLike, model: str, message: str = "", **options: Any
+    ) -> committing.Committed:
+        """Make the directory or file at ``path`` the next version of ``model``.
+
+        Args:
+            options: the fields of `modelstore.ops.commit.CommitOptions`: parents, metrics,
+                parameters, activate, ...
+
+        Raises:
+            UsageError: there is no such option.
+            ConflictError: the version exists, or a file changed while it was read.
+        """
+        try:
+            chosen = committing.CommitOptions(message=message, **options)
+        except TypeError as error:
+            raise UsageError(f"commit: {error}") from error
+        return committing.commit(self.store, Path(path), parse_model(model), chosen)
+
+    def checkout(
+        self,
+        ref: str = "ACTIVE",
+        output: PathLike | None = None,
+        *,
+        files: Sequence[str] = (),
+        force: bool = False,
+    ) -> checking_out.CheckedOut:
+        """Write the files of a version into its own directory, or into ``output``.
+
+        Args:
+            files: shell patterns; only the files that fit one.
+            force: overwrite local changes.
+
+        Raises:
+            ConflictError: something would be overwritten.
+            IntegrityError: a blob is damaged.
+        """
+        target = None if output is None else Path(output)
+        return checking_out.checkout(
+            self.store, self.resolve(ref), output=target, files=files, force=force
+        )
+
+    # --- ACTIVE
+
+    def active(self, model: str | None = None) -> Resolved:
+        """Return the ACTIVE version of ``model``, which may be left out if there is only one."""
+        return self.resolve(f"{self._model(model)}@ACTIVE")
+
+    def set_active(self, ref: str, *, expect: str = "", why: str = "") -> pointer.Moved:
+        """Make a version ACTIVE; refuse if ``expect`` is given and is not the ACTIVE one."""
+        return pointer.set_active(self.store, self.resolve(ref), expect=expect, why=why)
+
+    def rollback(self, model: str | None = None, *, steps: int = 1, why: str = "") -> pointer.Moved:
+        """Make ACTIVE what it was ``steps`` moves ago."""
+        return pointer.rollback(self.store, self._model(model), steps=steps, why=why)
+
+    def _model(self, name: str | None) -> Any:
+        return resolve_model(self.store, Context(parse_model(name) if name else None))
+
+    # --- comparing and checking
+
+    def diff(self, before: str, after: str = "ACTIVE") -> diffing.Difference:
+        """Return how two versions differ: files, tensors, parameters, metrics.
+
+        Args:
+            after: a bare ref is one of the model of ``before``.
+        """
+        old = self.resolve(before)
+        return diffing.diff(self.store, old, resolve(self.store, after, Context(old.model)))
+
+    def verify(self, ref: str = "ACTIVE") -> verifying.Verified:
+        """Check every byte of a version; what is wrong is in the result's ``problems``."""
+        return verifying.verify(self.store, self.resolve(ref))
+
+    def usage(self) -> using.Usage:
+        """Return what the store and each version cost on disk."""
+        return using.usage(self.store)
+
+    # --- content
+
+    def read_file(self, ref: str, path: str) -> bytes:
+        """Return a file of a version, as in ``read_file("v1.1", "config.json")``.
+
+        Raises:
+            NotFoundError: the version has no such file.
+            IntegrityError: a blob is damaged.
+        """
+        return read.read_file(self.store, self.resolve(ref), path)
+
+    def load(
+        self,
+        ref: str = "ACTIVE",
+        framework: Framework = "numpy",
+        *,
+        raw: bool = False,
+        files: Sequence[str] = (),
+    ) -> dict[str, Any]:
+        """Return all tensors of a version by name, decoded straight from the store in parallel.
+
+        Shards are merged; tied names share one array, all others have memory of their own. Where
+        several files hold one name, safetensors goes before torch files, those before GGUF.
+        Tensors of files in a subdirectory have its name before theirs, ``unet/conv_in.weight``.
+
+        Args:
+            framework: "torch" for tensors of exactly the dtypes that were saved; "numpy" for arrays,
+                in which BF16 and 8-bit floats are float32, exactly, since numpy lacks them.
+                Packed kinds (GGUF blocks, 4-bit floats) are uint8 in one dimension.
+            raw: with numpy, leave BF16 and 8-bit floats as the uint16 or uint8 of their bits.
+            files: shell patterns; only tensors of files that fit one.
+
+        Raises:
+            NotFoundError: no such version, no such file, or its content is not here.
+            IntegrityError: a blob is damaged.
+        """
+        resolved = self.resolve(ref)
+        manifest = self.store.manifest(resolved.model, resolved.entry)
+        return read.load(self.store, manifest, _arrays(framework, raw=raw), files)
+
+    def reader(
+        self,
+        ref: str = "ACTIVE",
+        framework: Framework = "numpy",
+        *,
+        raw: bool = False,
+        files: Sequence[str] = (),
+    ) -> read.Reader:
+        """Return a reader of single tensors and rows, used like `safetensors.safe_open`.
+
+        Args:
+            framework, raw, files: as for `load`.
+        """
+        resolved = self.resolve(ref)
+        manifest = self.store.manifest(resolved.model, resolved.entry)
+        return read.Reader(self.store, manifest, _arrays(framework, raw=raw), files)
+
+    def from_pretrained(self, ref: str = "ACTIVE", **options: Any) -> Any:
+        """Return a version as a `PreTrainedModel` of transformers; weights are written nowhere.
+
+        Args:
+            options: for `from_pretrained` of transformers: dtype, device_map, ...
+
+        Raises:
+            UsageError: transformers has no class for the model, or it lacks tensors.
+        """
+        from modelstore.integrations.transformers import SMALL_FILES, load_model
+
+        resolved = self.resolve(ref)
+        weights = partial(self.load, str(resolved), "torch", files=_WEIGHTS)
+        with self._written(resolved, SMALL_FILES) as directory:
+            return load_model(weights, directory, **options)
+
+    def tokenizer(self, ref: str = "ACTIVE") -> Any:
+        """Return a version's tokenizer, a `PreTrainedTokenizerBase` of transformers."""
+        from modelstore.integrations.transformers import SMALL_FILES, load_tokenizer
+
+        with self._written(self.resolve(ref), SMALL_FILES) as directory:
+            return load_tokenizer(directory)
+
+    @contextmanager
+    def _written(self, resolved: Resolved, files: Sequence[str]) -> Iterator[Path]:
+        """Give a directory with some files of a version, which is gone afterwards."""
+        self.store.prepare()
+        with self.store.blobs.transaction() as transaction:  # its directory dies with the process
+            directory = transaction.directory / "files"
+            checking_out.checkout(self.store, resolved, output=directory, files=files)
+            yield directory
+
+
+def _arrays(framework: str, *, raw: bool) -> read.Arrays:
+    if framework == "numpy":
+        return NumpyArrays(raw=raw)
+    if framework != "torch":
+        raise UsageError(f"there are no arrays of {framework!r}", 'say "numpy" or "torch"')
+    if raw:
+        raise UsageError("torch has every dtype: raw is for numpy", "leave raw out")
+    from modelstore.integrations.tensors import TorchTensors
+
+    return TorchTensors()

@@ -1,0 +1,1 @@
+"""Meeting points with other libraries, for those who have them installed."""

@@ -1,0 +1,95 @@
+"""``mstore train``, as it is typed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from modelstore.cli import cli
+from modelstore.errors import StoreError, UsageError
+from modelstore.names import ModelName
+from modelstore.store import Store, create
+from modelstore.training import run
+
+pytest.importorskip("trl")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """An empty store."""
+    return create(tmp_path / "tuned_models")
+
+
+def _mstore(store: Store, *words: object) -> Result:
+    return CliRunner().invoke(cli, ["-C", str(store.root), *map(str, words)])
+
+
+def _data(directory: Path, **row: str) -> Path:
+    path = directory / "rows.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    return path
+
+
+QUICK = ("--max-steps", 2, "--device", "cpu")
+
+
+def test_a_run(store: Store, tiny_model: Path, tmp_path: Path) -> None:
+    """The plan and every step go to stderr, the new version and its losses to stdout."""
+    data = _data(tmp_path, text="some text")
+    words = ("train", "tiny", "--data", data, "--base", tiny_model, *QUICK, "--epochs", 2)
+    result = _mstore(store, *words)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("tiny@v1.0  ")
+    assert "in 2 steps" in result.stdout
+    assert "rows.jsonl (1 row, 22 B): 1 answer" in result.stderr
+    assert "step 2/2  loss " in result.stderr
+
+
+def test_json(store: Store, tiny_model: Path, tmp_path: Path) -> None:
+    """With --json stdout is one envelope and stderr is silent."""
+    data = _data(tmp_path, text="some text")
+    words = ("train", "tiny", "--data", data, "--base", tiny_model, "--max-steps", 1, "--json")
+    result = _mstore(store, *words)
+    assert result.stderr == ""
+    envelope: dict[str, Any] = json.loads(result.stdout)
+    assert envelope["schema"] == "mstore/train/1"
+    assert envelope["data"]["ref"] == "tiny@v1.0"
+    assert envelope["data"]["metrics"]["steps"] == 1
+    assert envelope["data"]["parameters"]["method"] == "lora"
+
+
+def test_a_wrong_row_stops_it_at_once(store: Store, tiny_model: Path, tmp_path: Path) -> None:
+    """An error in the data is found before anything is made."""
+    data = _data(tmp_path, question="?")
+    result = _mstore(store, "train", "tiny", "--data", data, "--base", tiny_model)
+    assert isinstance(result.exception, UsageError)
+    assert f"{data}:1: " in result.exception.message
+    assert store.models() == []
+
+
+def test_without_the_packages(
+    store: Store, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where training is not installed, the hint is how to install it."""
+    monkeypatch.setattr(run, "_STACK", ("no_such_package",))
+    data = _data(tmp_path, text="some text")
+    result = _mstore(store, "train", "tiny", "--data", data, "--base", tiny_model)
+    assert isinstance(result.exception, StoreError)
+    assert "no_such_package" in result.exception.message
+    assert result.exception.hint == 'pip install "mstore[train]"'
+
+
+def test_a_line_knows_how_it_is_trained(tmp_path: Path) -> None:
+    """What a line was set up with holds unless something else is said."""
+    from modelstore.ops.init import init
+
+    store = init(tmp_path / "tuned_models").store
+    laptop = run.options_for(store, ModelName("llama_1b"), {"epochs": None})
+    desktop = run.options_for(store, ModelName("llama_8b"), {"epochs": 1, "seed": 7})
+    assert (laptop.device, laptop.batch_size, laptop.epochs) == ("cpu", 1, 1)
+    assert (desktop.device, desktop.batch_size, desktop.epochs) == ("cuda", 8, 1)
+    assert desktop.seed == 7

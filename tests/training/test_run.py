@@ -1,0 +1,134 @@
+"""From a base and data to a committed version."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from modelstore import locks
+from modelstore.errors import LockTimeoutError, NotFoundError, RemoteError, UsageError
+from modelstore.hashing import digest_of
+from modelstore.names import ModelName
+from modelstore.ops.checkout import checkout
+from modelstore.ops.commit import CommitOptions, commit
+from modelstore.ops.resolve import resolve
+from modelstore.store import Store, create
+from modelstore.training.options import Step, TrainOptions
+from modelstore.training.run import Plan, Trained, plan, train
+
+pytest.importorskip("trl")
+
+TINY = ModelName("tiny")
+QUICK = TrainOptions(max_steps=2, device="cpu", learning_rate=1e-2)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """An empty store."""
+    return create(tmp_path / "tuned_models")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Two rows to learn."""
+    path = tmp_path / "rows.jsonl"
+    rows = [{"prompt": "a", "completion": "b"}, {"instruction": "c?", "output": "d"}]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return path
+
+
+def _train(store: Store, run: Plan, **said: str) -> Trained:
+    steps: list[Step] = []
+    trained = train(store, run, CommitOptions(**said), steps.append)  # type: ignore[arg-type]
+    assert len(steps) == 2
+    return trained
+
+
+def test_a_directory_becomes_the_first_version(store: Store, tiny_model: Path, data: Path) -> None:
+    """Trained from a directory, a new line has a v1.0 that records base, data and measurements."""
+    run = plan(store, TINY, [data], QUICK, base=str(tiny_model))
+    committed = _train(store, run, note="a note").committed
+    assert (committed.version, committed.active, committed.parent) == ("v1.0", True, "")
+    resolved = resolve(store, "tiny@v1.0")
+    manifest = store.manifest(TINY, resolved.entry)
+    assert manifest.base_model == str(tiny_model)
+    assert manifest.message == f"fine-tune of {tiny_model} on rows.jsonl"
+    assert manifest.parameters["learning_rate"] == "0.01"
+    assert manifest.parameters["device"] == "cpu"
+    assert {"training_time", "loss", "model_size"} <= manifest.metrics.keys()
+    assert dict(manifest.data[0]) == {
+        "name": "rows.jsonl",
+        "size": data.stat().st_size,
+        "rows": 2,
+        "blake3": digest_of(data.read_bytes()),
+    }
+    assert "torch" in manifest.environment
+    assert resolved.entry.text("notes") == "a note"
+    assert not list((store.meta / "runs").iterdir())
+
+
+def test_a_version_becomes_the_next(
+    store: Store, tiny_model: Path, data: Path, tmp_path: Path
+) -> None:
+    """Trained from ACTIVE, the next version has it as parent, and ACTIVE stays where it is."""
+    commit(store, tiny_model, TINY, CommitOptions(message="the base"))
+    run = plan(store, TINY, [data], QUICK)
+    assert run.base == "tiny@v1.0"
+    committed = _train(store, run, message="better").committed
+    assert (committed.version, committed.parent, committed.active) == ("v1.1", "tiny@v1.0", False)
+    out = checkout(store, resolve(store, "tiny@v1.1"), output=tmp_path / "out").path
+    assert (out / "config.json").read_bytes() == (tiny_model / "config.json").read_bytes()
+    from_older = plan(store, ModelName("other"), [data], QUICK, source="tiny@v1.0")
+    elsewhere = _train(store, from_older).committed
+    assert (elsewhere.model, elsewhere.version, elsewhere.parent) == ("other", "v1.0", "tiny@v1.0")
+
+
+def test_a_failed_run_leaves_nothing(store: Store, tiny_model: Path, data: Path) -> None:
+    """Whatever stops a run before it has a result, no version and no directory is left."""
+    run = plan(store, TINY, [data], QUICK, base=str(tiny_model))
+
+    def stop(step: Step) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(store, run, CommitOptions(), stop)
+    assert not list((store.meta / "runs").iterdir())
+    assert store.models() == []
+
+
+def test_a_result_that_cannot_be_committed_is_kept(
+    store: Store, tiny_model: Path, data: Path
+) -> None:
+    """A trained model outlives a failing commit, and the hint says how to commit it."""
+    run = plan(store, TINY, [data], QUICK, base=str(tiny_model))
+    store.lock_timeout = 0.1
+    with (
+        locks.locked(store.meta / "locks" / "store.lock"),
+        pytest.raises(LockTimeoutError) as caught,
+    ):
+        _train(store, run)
+    (kept,) = (store.meta / "runs").iterdir()
+    assert f"mstore commit {kept / 'output'} -M tiny" in caught.value.hint
+    assert commit(store, kept / "output", TINY, CommitOptions()).version == "v1.0"
+
+
+def test_what_to_start_from_must_be_had(
+    store: Store, tiny_model: Path, data: Path, tmp_path: Path
+) -> None:
+    """A base that is not there is an error at once, and every error names the way out."""
+    with pytest.raises(UsageError, match="no version to start from") as nothing:
+        plan(store, TINY, [data], QUICK)
+    assert "--base DIR" in nothing.value.hint
+    with pytest.raises(UsageError, match="exclude each other"):
+        plan(store, TINY, [data], QUICK, source="v1.0", base=str(tiny_model))
+    with pytest.raises(NotFoundError, match="there is no directory"):
+        plan(store, TINY, [data], QUICK, base=str(tmp_path / "nowhere"))
+    with pytest.raises(NotFoundError, match="no model 'tiny'"):
+        plan(store, TINY, [data], QUICK, source="v1.0")
+    run = plan(store, TINY, [data], QUICK, base="nobody/nothing")
+    with pytest.raises(RemoteError, match="'nobody/nothing' cannot be had") as offline:
+        train(store, run, CommitOptions(), lambda step: None)
+    assert "--base DIR" in offline.value.hint
+    assert not list((store.meta / "runs").iterdir())

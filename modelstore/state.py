@@ -226,7 +226,7 @@ def _version_rows(versions: Mapping[str, Any], active: str | None) -> str:
     rows = []
     for name in sorted(versions, key=parse_version):
         values = {"is_active": name == active, **versions[name]}
-        rows.append(f"\n{line(name)}:{line(values)}")
+        rows.append(f'\n"{name}":{line(values)}')
     return ",".join(rows) + "\n"
 
 

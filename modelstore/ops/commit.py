@@ -204,7 +204,9 @@ def _place(store: Store, path: Path, model: ModelName, state: State, version: st
 
 def _content(store: Store, path: Path, place: _Place, options: CommitOptions) -> Tree:
     root, real = store.root.resolve(), path.resolve()
-    if real == root or real in root.parents or real.is_relative_to(root / META):
+    internal = real.is_relative_to(root / META)
+    of_a_run = real.is_relative_to(root / META / "runs")  # what a training has made
+    if real == root or real in root.parents or (internal and not of_a_run):
         raise UsageError(f"'{path}' is the store itself", "give the directory of one version")
     if real.parent == root and real.is_dir() and (real / VIEW).exists():
         raise UsageError(f"'{path}' holds all versions of a model", f"give one: {path}/v1.0")

@@ -14,6 +14,7 @@ from modelstore.numeric import dtype_named
 from modelstore.ops.resolve import Resolved
 from modelstore.ops.scan import FileSource, Part, Scanned
 from modelstore.progress import Progress
+from modelstore.state import Entry, State
 from modelstore.store import Store
 
 _SMALL = 4 << 20
@@ -134,14 +135,18 @@ def _older(store: Store, parents: Sequence[Resolved]) -> Iterable[Manifest]:
         yield store.manifest(parent.model, parent.entry)
     for parent in parents:
         state = store.state(parent.model)
-        versions = state.document["versions"]
-        names = {values.get("id"): name for name, values in reversed(versions.items())}
-        root = parent.entry
-        while root.parents:
-            older = state.entry(names.get(root.parents[0], ""))
-            if older is None:
-                break
-            root = older
+        root = _root(state, parent.entry)
         if root.id not in seen:
             seen.add(root.id)
             yield store.manifest(parent.model, root)
+
+
+def _root(state: State, entry: Entry) -> Entry:
+    """Return the version that ``entry`` descends from by first parents; may be 10,000 steps away."""
+    versions = state.document["versions"]
+    names = {values.get("id"): name for name, values in reversed(versions.items())}
+    oldest, values = "", entry.values
+    while values.get("parents") and values["parents"][0] in names:
+        oldest = names[values["parents"][0]]
+        values = versions[oldest]
+    return state.entry(oldest) or entry

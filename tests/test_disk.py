@@ -1,0 +1,322 @@
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from modelstore import disk
+from modelstore.errors import ConflictError, DiskFullError, StoreError
+from tests.crashes import crashes
+
+
+@contextmanager
+def limited(size: int) -> Iterator[None]:
+    """Let no file of this process grow over ``size`` bytes, as a quota would."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def names(directory: Path) -> list[str]:
+    """Return what lies in ``directory``."""
+    return sorted(path.name for path in directory.iterdir())
+
+
+def test_create_writes_a_new_file_and_never_overwrites(tmp_path: Path) -> None:
+    """The second of two creators is told, and the first one's bytes stay."""
+    path = tmp_path / "f"
+    disk.create(path, b"one")
+    with pytest.raises(FileExistsError):
+        disk.create(path, b"two")
+    assert path.read_bytes() == b"one"
+    assert names(tmp_path) == ["f"]
+
+
+def test_create_has_one_winner_among_threads(tmp_path: Path) -> None:
+    """Exclusive creation is the file system's, and needs no lock."""
+    won: list[int] = []
+    start = threading.Barrier(8)
+
+    def run(number: int) -> None:
+        start.wait()
+        try:
+            disk.create(tmp_path / "f", b"%d" % number)
+            won.append(number)
+        except FileExistsError:
+            pass
+
+    threads = [threading.Thread(target=run, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(won) == 1
+    assert (tmp_path / "f").read_bytes() == b"%d" % won[0]
+    assert names(tmp_path) == ["f"]
+
+
+def test_create_refuses_a_dangling_link(tmp_path: Path) -> None:
+    """Something is there, and nothing is written through it."""
+    (tmp_path / "f").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(FileExistsError):
+        disk.create(tmp_path / "f", b"x")
+    assert names(tmp_path) == ["f"]
+
+
+@pytest.mark.parametrize("write", [disk.create, disk.replace])
+def test_a_full_disk_leaves_neither_a_torn_file_nor_a_temporary_one(
+    tmp_path: Path, write: object
+) -> None:
+    """The error is DiskFullError, names the path and exits with 8."""
+    assert callable(write)
+    with limited(1000), pytest.raises(DiskFullError, match=r"no space left to write .*f") as caught:
+        write(tmp_path / "f", bytes(5000))
+    assert caught.value.exit_code == 8
+    assert caught.value.hint
+    assert names(tmp_path) == []
+
+
+def test_replace_on_a_full_disk_keeps_the_old_bytes(tmp_path: Path) -> None:
+    """Old or new, never something between."""
+    disk.replace(tmp_path / "f", b"old")
+    with limited(1000), pytest.raises(DiskFullError):
+        disk.replace(tmp_path / "f", bytes(5000))
+    assert (tmp_path / "f").read_bytes() == b"old"
+    assert names(tmp_path) == ["f"]
+
+
+def test_append_to_a_full_device_is_a_full_disk() -> None:
+    """/dev/full answers ENOSPC as a real file system does."""
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    with pytest.raises(DiskFullError, match="/dev/full"):
+        disk.append(Path("/dev/full"), b"x")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_no_room_is_said_in_one_way(number: int) -> None:
+    """No space, over quota and over the file size limit are the same to a caller."""
+    assert isinstance(disk.explain(OSError(number, "x"), Path("/a/b"), "write"), DiskFullError)
+
+
+def test_other_errors_name_the_path_and_the_verb(tmp_path: Path) -> None:
+    """Even those without a number."""
+    error = disk.explain(OSError(errno.EACCES, "x"), tmp_path / "f", "write")
+    assert str(error) == f"cannot write '{tmp_path / 'f'}': Permission denied"
+    assert str(tmp_path) in error.hint
+    assert "'/f': odd" in str(disk.explain(OSError("odd"), Path("/f"), "read"))
+    with pytest.raises(StoreError, match=f"cannot create '{tmp_path}/none/"):
+        disk.create(tmp_path / "none" / "f", b"")
+
+
+def test_a_read_only_directory_is_named(tmp_path: Path) -> None:
+    """The hint shows how to look at its permissions."""
+    if os.geteuid() == 0:
+        pytest.skip("root may write everywhere")
+    tmp_path.chmod(0o500)
+    with pytest.raises(StoreError, match=str(tmp_path)) as caught:
+        disk.replace(tmp_path / "f", b"")
+    tmp_path.chmod(0o700)
+    assert "ls -ld" in caught.value.hint
+
+
+def test_a_reader_sees_the_old_bytes_or_the_new_ones(tmp_path: Path) -> None:
+    """While a file is replaced again and again, every read is whole."""
+    path = tmp_path / "f"
+    disk.replace(path, b"a" * 10_000)
+    stop = threading.Event()
+    torn: list[bytes] = []
+
+    def read() -> None:
+        while not stop.is_set():
+            data = path.read_bytes()
+            if len(data) != 10_000 or len(set(data)) != 1:
+                torn.append(data)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for n in range(60):
+        disk.replace(path, bytes([97 + n % 20]) * 10_000)
+    stop.set()
+    reader.join()
+    assert not torn
+
+
+@pytest.mark.parametrize("old", [None, b"old"])
+def test_a_crash_while_replacing_leaves_old_or_new(tmp_path: Path, old: bytes | None) -> None:
+    """At every step; what is left beside it has a name that nobody reads."""
+    for step in range(1, 20):
+        path = tmp_path / str(step) / "f"
+        path.parent.mkdir()
+        if old is not None:
+            path.write_bytes(old)
+        crashed = crashes(lambda path=path: disk.replace(path, b"new"), step)
+        assert (path.read_bytes() if path.exists() else None) in {old, b"new"}
+        assert all(name == "f" or name.endswith(".tmp") for name in names(path.parent))
+        if not crashed:
+            assert path.read_bytes() == b"new"
+            return
+    pytest.fail("replacing a file takes too many steps")
+
+
+def test_append_adds_to_the_end(tmp_path: Path) -> None:
+    """The file is created if need be, and a link is not followed."""
+    disk.append(tmp_path / "f", b"one\n")
+    disk.append(tmp_path / "f", b"two\n")
+    assert (tmp_path / "f").read_bytes() == b"one\ntwo\n"
+    disk.truncate(tmp_path / "f", 4)
+    assert (tmp_path / "f").read_bytes() == b"one\n"
+    (tmp_path / "l").symlink_to(tmp_path / "f")
+    with pytest.raises(StoreError):
+        disk.append(tmp_path / "l", b"x")
+
+
+def test_make_dir_makes_parents_and_leaves_existing_ones(tmp_path: Path) -> None:
+    """Twice is as good as once."""
+    disk.make_dir(tmp_path / "a/b/c")
+    disk.make_dir(tmp_path / "a/b/c")
+    assert (tmp_path / "a/b/c").is_dir()
+    with pytest.raises(StoreError, match="cannot create"):
+        disk.make_new_dir(tmp_path / "a")
+
+
+@pytest.mark.parametrize("below", ["f", "f/g"])
+def test_make_dir_does_not_take_a_file_for_a_directory(tmp_path: Path, below: str) -> None:
+    """A file of that name, or in the way, is an error that names it."""
+    (tmp_path / "f").write_bytes(b"")
+    with pytest.raises(StoreError, match=f"cannot create '{tmp_path}/f"):
+        disk.make_dir(tmp_path / below)
+    (tmp_path / "l").symlink_to(tmp_path / "none")
+    with pytest.raises(StoreError, match="cannot create"):
+        disk.make_dir(tmp_path / "l")
+
+
+def test_link_tells_whether_the_name_was_free(tmp_path: Path) -> None:
+    """It never overwrites."""
+    (tmp_path / "a").write_bytes(b"a")
+    (tmp_path / "b").write_bytes(b"b")
+    assert disk.link(tmp_path / "a", tmp_path / "c")
+    assert not disk.link(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "b").read_bytes() == b"b"
+    assert (tmp_path / "c").read_bytes() == b"a"
+
+
+def test_where_links_are_not_to_be_had_files_are_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FAT and some network file systems; still nothing is overwritten or left over."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "no links")
+
+    monkeypatch.setattr(os, "link", refuse)
+    disk.create(tmp_path / "f", b"one")
+    with pytest.raises(FileExistsError):
+        disk.create(tmp_path / "f", b"two")
+    assert (tmp_path / "f").read_bytes() == b"one"
+    assert names(tmp_path) == ["f"]
+
+
+def test_a_failed_link_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any other error removes the temporary file."""
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, "broken")
+
+    monkeypatch.setattr(os, "link", fail)
+    with pytest.raises(StoreError, match="Input/output error"):
+        disk.create(tmp_path / "f", b"one")
+    assert names(tmp_path) == []
+
+
+def test_new_file_writes_at_any_place_and_is_removed_on_an_error(tmp_path: Path) -> None:
+    """The name never holds a file whose writer gave up."""
+    with disk.NewFile(tmp_path / "f") as file:
+        file.write(b"abc")
+        file.write_at(b"XY", 1)
+        file.write_at(memoryview(b"end"), 5)
+        assert file.size == 8
+        file.set_mode(0o400)
+        file.close(sync=True)
+    assert (tmp_path / "f").read_bytes() == b"aXY\0\0end"
+    assert (tmp_path / "f").stat().st_mode & 0o777 == 0o400
+    with suppress(RuntimeError), disk.NewFile(tmp_path / "g") as file:
+        file.write(b"abc")
+        raise RuntimeError
+    with pytest.raises(StoreError, match="File exists"):
+        disk.NewFile(tmp_path / "f")
+    assert names(tmp_path) == ["f"]
+
+
+def test_move_new_never_overwrites(tmp_path: Path) -> None:
+    """Directories and files alike."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    with pytest.raises(ConflictError, match="exists already"):
+        disk.move_new(tmp_path / "a", tmp_path / "b")
+    disk.move_new(tmp_path / "a", tmp_path / "c")
+    assert names(tmp_path) == ["b", "c"]
+
+
+def test_removing_what_is_not_there_is_fine(tmp_path: Path) -> None:
+    """Files and trees; but a directory is no file."""
+    disk.remove(tmp_path / "f")
+    disk.remove_tree(tmp_path / "d")
+    (tmp_path / "d/e").mkdir(parents=True)
+    with pytest.raises(StoreError, match="cannot remove"):
+        disk.remove(tmp_path / "d")
+    (tmp_path / "d/f").write_bytes(b"")
+    disk.remove_empty_dirs([tmp_path / "d", tmp_path / "d/e"])
+    assert names(tmp_path / "d") == ["f"]
+    disk.remove_tree(tmp_path / "d")
+    assert names(tmp_path) == []
+
+
+def test_copy_new_copies_and_never_overwrites(tmp_path: Path) -> None:
+    """Changing the copy leaves the source alone."""
+    (tmp_path / "a").write_bytes(b"abc" * 1000)
+    disk.copy_new(tmp_path / "a", tmp_path / "b")
+    disk.append(tmp_path / "b", b"x")
+    assert (tmp_path / "a").read_bytes() == b"abc" * 1000
+    with pytest.raises(StoreError, match="File exists"):
+        disk.copy_new(tmp_path / "a", tmp_path / "b")
+    with pytest.raises(StoreError, match="cannot read"):
+        disk.copy_new(tmp_path, tmp_path / "c")
+    assert names(tmp_path) == ["a", "b"]
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+@pytest.mark.parametrize("count", [0, 2, 9])
+def test_group_sync_syncs_files_and_directories(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trusted: bool, count: int
+) -> None:
+    """By one call or one by one; a file that has gone is an error only where it is looked at."""
+    kind = disk._statfs_type(tmp_path)
+    monkeypatch.setattr(disk, "_SYNCFS_TRUSTED", {kind: "this"} if trusted else {})
+    assert disk.durability(tmp_path) == ("syncfs" if trusted else "fsync")
+    with disk.GroupSync(tmp_path) as group:
+        for n in range(count):
+            (tmp_path / str(n)).write_bytes(b"x")
+            group.add(tmp_path / str(n))
+        group.add(tmp_path)
+        group.sync()
+        group.sync()
+        group.add(tmp_path / "none")
+        with pytest.raises(StoreError, match="none"):
+            group.sync()
+
+
+def test_free_space_is_a_number_of_bytes(tmp_path: Path) -> None:
+    """And a path that is not there is an error that names it."""
+    assert disk.free_space(tmp_path) > 0
+    with pytest.raises(StoreError, match="none"):
+        disk.free_space(tmp_path / "none")

@@ -133,10 +133,20 @@ class Registry:
         return State(after)
 
     def journal(self) -> list[dict[str, Any]]:
-        """Return every change there was, oldest first, as far as the journal reaches."""
+        """Return every change there was, oldest first, as far as the journal reaches.
+
+        Raises:
+            IntegrityError: a line of it is no record.
+        """
         data = _read(self.directory / JOURNAL) or b""
         rows = [row for row in data.split(b"\n")[:-1] if row]
-        records = {record["seq"]: record for record in (parse_mapping(row, JOURNAL) for row in rows)}
+        records = {}
+        for row in rows:
+            record = parse_mapping(row, JOURNAL)
+            if not isinstance(record.get("seq"), int):
+                raise IntegrityError(f"'{self.directory / JOURNAL}' holds a line that is no record")
+            record.pop("checksum", None)
+            records[record["seq"]] = record  # where locks do not hold, a line may come twice
         return [records[seq] for seq in sorted(records)]
 
     # --- reading

@@ -353,4 +353,3 @@ def parse_record(payload: bytes, before: Mapping[str, Any]) -> dict[str, Any]:
     if record.get("seq") != before["seq"] + 1 or record.get("prev") != before["head"]:
         raise IntegrityError(f"{what} does not follow the one before it", "put an intact copy back")
     return record
-

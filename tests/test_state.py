@@ -35,9 +35,10 @@ json_values = st.recursive(
     max_leaves=4,
 )  # fmt: skip
 version_names = st.builds("v{}.{}".format, st.integers(0, 2), st.integers(0, 3))
+ids = text.map(str.encode).map(digest_of)
 entry_values = st.builds(
     lambda own, more: {**more, **own},
-    st.fixed_dictionaries({"seq": st.integers(0, 9)}, optional={"id": text.map(str.encode).map(digest_of)}),
+    st.fixed_dictionaries({"seq": st.integers(0, 9)}, optional={"id": ids}),
     st.dictionaries(text.map("x{}".format), json_values, max_size=2),
 )  # fmt: skip
 changes = st.builds(

@@ -88,7 +88,7 @@ class Encoding:
             return encode_block(self._choice.codec, raw, self._dtype, base_raw or None)
         except PayloadError as error:
             raise StoreError(
-                f"blob '{self._digest}' cannot be stored: {error}", "mstore doctor"
+                f"blob '{self._digest}' cannot be stored: {error}", "report this as a bug in mstore"
             ) from error
 
     def _header(self, offsets: array[int], checksums: bytes) -> FrameHeader:

@@ -258,4 +258,4 @@ def check_frame(source: RawSource, digest: Digest) -> FrameHeader:
 
 
 def _damaged(digest: Digest, how: str) -> IntegrityError:
-    return IntegrityError(f"blob '{digest}' is damaged: {how}", "mstore fsck")
+    return IntegrityError(f"blob '{digest}' is damaged: {how}", "run: mstore verify REF")

@@ -49,7 +49,8 @@ class BlobReader:
             return decode_block(header.info, payload, stop - start, header.dtype, base or None)
         except PayloadError as error:
             raise IntegrityError(
-                f"blob '{header.digest}' is damaged: block {index}: {error}", "mstore fsck"
+                f"blob '{header.digest}' is damaged: block {index}: {error}",
+                "run: mstore verify REF",
             ) from error
 
     def read_at_most(self, start: int, stop: int) -> Bytes:
@@ -124,5 +125,5 @@ def _require_fit(base: FrameHeader, child: FrameHeader) -> None:
     if base.depth >= child.depth or base.raw_size != child.base_size:
         raise IntegrityError(
             f"blob '{child.digest}' and its base '{base.digest}' do not fit together",
-            "mstore fsck",
+            "run: mstore verify REF",
         )

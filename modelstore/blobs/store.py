@@ -175,5 +175,5 @@ def _is_name_in(name: str, directory: Path) -> bool:
 def _require_name(found: Digest, digest: Digest) -> None:
     if found != digest:
         raise IntegrityError(
-            f"blob '{digest}' is damaged: its bytes hash to '{found}'", "mstore fsck"
+            f"blob '{digest}' is damaged: its bytes hash to '{found}'", "run: mstore verify REF"
         )

@@ -8,19 +8,21 @@ does not need.
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 import click
 
-from modelstore.cli import common, failures
+from modelstore.cli import common, completion, failures
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("init", "Make a directory a store"),
     "adopt": ("adopt", "Take over a directory of models made without mstore"),
     "use": ("use", "Choose the default model"),
     "commit": ("commit", "Make a directory or file the next version of a model"),
-    "train": ("train", "Fine-tune a version; the result is the next version"),
+    "train": ("train", "Fine-tune a version; the result is the model's next version"),
     "log": ("log", "Show the history, newest first"),
     "list": ("list_", "List models and versions"),
     "show": ("show", "Show one version, file or tensor"),
@@ -33,12 +35,19 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "checkout": ("checkout", "Write the files of a version"),
     "path": ("path", "Print the directory of a version, writing it if need be"),
     "status": ("status", "Show what is checked out, and what was changed there"),
-    "diff": ("diff", "Compare two versions: files, tensors, parameters, metrics"),
-    "verify": ("verify", "Check every byte of a version"),
+    "diff": ("diff", "Compare version A with version B (default: ACTIVE of the same model)"),
+    "verify": ("verify", "Check every byte of versions (default: ACTIVE of every model)"),
     "du": ("du", "Show what versions cost"),
     "completion": ("completion", "Print the shell's completion script"),
+    "help": ("help_", "Show the help of mstore or of a command"),
 }
 """Every command: the module it is in, and its line in the help."""
+
+_FUNCTIONS = {"list": "list_", "help": "help_"}
+"""Commands that are called otherwise in Python, where the name is taken."""
+
+_HABITS = {"add": "commit", "ls": "list", "tag": "alias", "switch": "set-active", "stat": "status"}
+"""What users of other tools type first."""
 
 
 class _Commands(click.Group):
@@ -51,7 +60,7 @@ class _Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"modelstore.cli.{COMMANDS[cmd_name][0]}")
-        command = getattr(module, cmd_name.replace("-", "_").replace("list", "list_"))
+        command = getattr(module, _FUNCTIONS.get(cmd_name, cmd_name.replace("-", "_")))
         if not isinstance(command, click.Command):
             raise TypeError(f"{cmd_name} is not a command")
         return command
@@ -66,7 +75,7 @@ class _Commands(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            near = failures.nearest(args[0], COMMANDS)
+            near = _HABITS.get(args[0]) or failures.nearest(args[0], COMMANDS)
             if near:
                 raise click.UsageError(f"{error.message} Did you mean {near!r}?", ctx) from error
             raise
@@ -88,5 +97,8 @@ def cli(ctx: click.Context, /, **_: Any) -> None:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run the command line and exit with its code."""
+    """Run the command line, or answer a shell that is completing, and exit with the code."""
+    asked = os.environ.get(completion.VARIABLE)
+    if asked:
+        sys.exit(completion.answer(cli, asked))
     failures.run(cli, list(args) if args is not None else None)

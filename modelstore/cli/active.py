@@ -42,13 +42,16 @@ def active(ctx: click.Context, name: str | None, history: bool) -> None:
 
 
 def _history(store: Store, models: list[ModelName], chosen: common.Settings) -> None:
-    moves = {model: list(reversed(store.state(model).history)) for model in models}
+    moves = {
+        model: [{"why": "", **move} for move in reversed(store.state(model).history)]
+        for model in models
+    }
     if chosen.json:
         output.emit("active-history", {str(model): rows for model, rows in moves.items()})
         return
     for model, rows in moves.items():
         for back, row in enumerate(rows):
-            why = row.get("why", "").split("\n")[0]
+            why = next(iter(row["why"].splitlines()), "")
             output.say(
                 f"{model}@ACTIVE@{{{back}}}  {row['version']}  {row['at']}  {row['op']}  {why}".rstrip()
             )

@@ -57,11 +57,12 @@ def checkout(
     elif chosen.quiet:
         output.say(str(done.path))
     elif release:
-        freed = f"{len(done.removed)} files, {output.size(done.size)}"
+        freed = f"{output.count(len(done.removed), 'file')}, {output.size(done.size)}"
         output.say(f"{resolved}: released {freed} from {done.path}")
     else:
-        same = f", {len(done.kept)} were there" if done.kept else ""
-        output.say(f"{resolved}: {len(done.written)} files, {output.size(done.size)}{same}")
+        same = f"; {output.count(len(done.kept), 'file')} already right" if done.kept else ""
+        wrote = output.count(len(done.written), "file")
+        output.say(f"{resolved}: wrote {wrote}, {output.size(done.size)}{same}")
         output.say(f"  {done.path}")
 
 

@@ -65,7 +65,7 @@ def commit(ctx: click.Context, /, path: Path, parents: tuple[str, ...], **given:
     )
     with output.progress(chosen) as progress:
         made = make(store, path, model, options, progress)
-    _report(chosen, made)
+    _report(chosen, made, said=bool(options.message))
 
 
 def _model(store: Store, chosen: common.Settings, path: Path) -> ModelName:
@@ -75,7 +75,10 @@ def _model(store: Store, chosen: common.Settings, path: Path) -> ModelName:
     model = chosen.model_name() or (inside and inside[0]) or (known and known.model)
     model = model or default_model(store)
     if model is None:
-        raise UsageError("which model is this a version of?", "say: mstore commit PATH -M MODEL")
+        name = next(iter(store.models()), "MODEL")
+        raise UsageError(
+            "which model is this a version of?", f"say: mstore commit {path} -M {name}"
+        )
     return model
 
 
@@ -98,7 +101,7 @@ def _value(text: str) -> int | float | str:
         return text
 
 
-def _report(chosen: common.Settings, made: Committed) -> None:
+def _report(chosen: common.Settings, made: Committed, *, said: bool) -> None:
     for warning in made.warnings:
         output.warn(warning)
     ref = f"{made.model}@{made.version}"
@@ -113,8 +116,12 @@ def _report(chosen: common.Settings, made: Committed) -> None:
         output.say(f"{ref}  {made.id[:12]}{active}")
         share = f" ({made.stored / made.size:.1%})" if made.size else ""
         output.say(
-            f"  {made.files} files, {output.size(made.size)}; "
+            f"  {output.count(made.files, 'file')}, {output.size(made.size)}; "
             f"{output.size(made.stored)} new in the store{share}"
         )
-    if made.skipped and not chosen.quiet:
+    if chosen.quiet or chosen.json:
+        return
+    if made.skipped:
         output.hint(f"skipped: {', '.join(made.skipped)}")
+    if made.created and not said:
+        output.hint(f"no message (-m) says why; add a note: mstore note {ref} TEXT")

@@ -40,7 +40,9 @@ def _refs(ctx: click.Context) -> list[str]:
     words = []
     for model in store.models():
         state = store.state(model)
-        names = ["ACTIVE", "latest", *map(str, state.versions()), *state.aliases]
+        names = [*map(str, state.versions()), *state.aliases]
+        names += ["ACTIVE"] if state.active else []
+        names += ["latest"] if names else []
         words += names if only in (None, model) else []
         words += [f"{model}@{name}" for name in names]
     return sorted(set(words))

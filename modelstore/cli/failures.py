@@ -21,15 +21,16 @@ _INTERRUPTED = 130
 _BROKEN_PIPE = 141
 
 
-def run(command: click.Command, args: list[str] | None) -> NoReturn:
+def run(command: click.Command, args: list[str] | None, *, name: str = "mstore") -> NoReturn:
     """Run ``command`` and exit; no traceback ever reaches the user unless MSTORE_DEBUG is set."""
     words = sys.argv[1:] if args is None else args
     try:
-        result = command.main(args=args, prog_name="mstore", standalone_mode=False)
-    except click.exceptions.Abort:
-        _exit(_INTERRUPTED, "interrupted", "", words)
-    except KeyboardInterrupt:
-        _exit(_INTERRUPTED, "interrupted", "", words)
+        with command.make_context(name, list(words), color=_color()) as context:
+            result = command.invoke(context)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        _interrupted(words)
     except click.ClickException as error:
         _usage(error, words)
     except StoreError as error:
@@ -52,10 +53,21 @@ def nearest(word: str, words: Iterable[str]) -> str:
 
 
 def _usage(error: click.ClickException, words: list[str]) -> NoReturn:
-    if _wants_json(words):
-        _exit(error.exit_code, error.format_message(), "", words, kind="UsageError")
-    error.show()
-    sys.exit(error.exit_code)
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        error.show()
+        sys.exit(error.exit_code)
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    if context is not None and not _wants_json(words):
+        click.echo(context.get_usage(), err=True)
+    message = " ".join(error.format_message().split())
+    hint = f"run: {context.command_path} --help" if context is not None else ""
+    _exit(error.exit_code, message, hint, words, kind="UsageError")
+
+
+def _interrupted(words: list[str]) -> NoReturn:
+    if sys.stderr.isatty():
+        click.echo(err=True)  # the terminal has just written ^C
+    _exit(_INTERRUPTED, "interrupted", "", words)
 
 
 def _internal(error: Exception, words: list[str]) -> NoReturn:
@@ -78,10 +90,19 @@ def _exit(
         data = {"kind": kind, "exit": code, "message": message, "hint": hint}
         print(json.dumps({"schema": "mstore/error/1", "data": data}), file=sys.stderr)
     else:
-        click.echo(f"{click.style('Error', fg='red')}: {printable(message)}", err=True)
+        _remark("Error", "red", message)
         if hint:
-            click.echo(f"{click.style('Hint', fg='yellow')}: {printable(hint)}", err=True)
+            _remark("Hint", "yellow", hint)
     sys.exit(code)
+
+
+def _remark(word: str, colour: str, text: str) -> None:
+    click.echo(f"{click.style(word, fg=colour)}: {printable(text)}", err=True, color=_color())
+
+
+def _color() -> bool | None:
+    """Return False where NO_COLOR forbids colours (no-color.org), None to look for a terminal."""
+    return False if os.environ.get("NO_COLOR") else None
 
 
 def _wants_json(words: list[str]) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from modelstore.cli import common, complete, output
@@ -11,7 +13,9 @@ from modelstore.ops.history import log as read
 
 @click.command()
 @click.argument("ref", required=False, default="", shell_complete=complete.refs)
-@click.option("-n", "limit", type=click.IntRange(min=1), metavar="N", help="At most N versions.")
+@click.option(
+    "-n", "limit", type=click.IntRange(min=1), metavar="N", help="At most N of each model."
+)
 @click.option("--oneline", is_flag=True, help="One line per version.")
 @click.option("--graph", "draw", is_flag=True, help="Draw which version descends from which.")
 @common.store_options
@@ -29,46 +33,56 @@ def log(ctx: click.Context, ref: str, limit: int | None, oneline: bool, draw: bo
         output.emit("log", rows)
         return
     output.notices([history.state for history in histories])
-    for history in histories:
-        _show(history, oneline or draw, draw)
-    if not any(history.total for history in histories):
+    shown = [history for history in histories if history.entries]
+    for number, history in enumerate(shown):
+        if oneline or draw:
+            _short(history, draw)
+            continue
+        if number:
+            output.say("")
+        _long(history)
+    if not shown:
         output.hint("no versions yet; next: mstore commit DIR -M MODEL -m MESSAGE")
 
 
-def _show(history: History, oneline: bool, draw: bool) -> None:
-    describe = history.description.row
-    lanes = graph(history.entries) if draw else [""] * len(history.entries)
+def _short(history: History, draw: bool) -> None:
+    lanes = [f"{lane} " for lane in graph(history.entries)] if draw else [""] * len(history.entries)
     for lane, entry in zip(lanes, history.entries, strict=True):
-        row = describe(entry)
-        marks = [*(["ACTIVE"] if row["active"] else []), *row["aliases"]]
-        shown = f" ({', '.join(marks)})" if marks else ""
+        row = history.description.row(entry)
         digest = (row["id"] or "missing")[:12]
-        first = row["message"].splitlines()[0] if row["message"] else ""
-        if oneline:
-            output.say(f"{lane}{' ' if lane else ''}{digest} {row['ref']}{shown} {first}".rstrip())
-            continue
-        click.echo(
-            click.style(f"version {row['ref']}", fg="yellow") + click.style(shown, fg="cyan")
-        )
-        sizes = row["sizes"]
+        subject = next(iter(row["message"].splitlines()), "")
+        output.say(f"{lane}{digest.ljust(12)} {row['ref']}{_marks(row)} {subject}".rstrip())
+
+
+def _long(history: History) -> None:
+    for number, entry in enumerate(history.entries):
+        row = history.description.row(entry)
+        if number:
+            output.say("")
+        heading = click.style(f"version {row['ref']}", fg="yellow")
+        click.echo(heading + click.style(_marks(row), fg="cyan"))
         metrics = {k: v for k, v in row["metrics"].items() if k != "model_size"}
         output.pairs(
             {
                 "id": row["id"] or "missing: its files are not here",
                 "parent": ", ".join(row["parents"]),
                 "date": f"{row['created_at']} ({output.ago(row['created_at'])})",
-                "size": _size(sizes),
+                "size": _size(row["sizes"]),
                 "metrics": _inline(metrics),
                 "params": _inline(row["training_parameters"]),
                 "notes": row["notes"],
             },
             indent="  ",
         )
-        if row["message"]:
-            output.say("")
-            for line in row["message"].splitlines():
-                output.say(f"    {line}")
-        output.say("")
+        lines = row["message"].splitlines()
+        for line in ["", *lines] if lines else []:
+            output.say(f"    {line}".rstrip())
+
+
+def _marks(row: dict[str, Any]) -> str:
+    """Return what names a version besides its number, as in " (ACTIVE, prod)"."""
+    marks = [*(["ACTIVE"] if row["active"] else []), *row["aliases"]]
+    return f" ({', '.join(marks)})" if marks else ""
 
 
 def _size(sizes: dict[str, object]) -> str:

@@ -28,7 +28,7 @@ _PATIENCE = 1.0
 def emit(schema: str, data: object) -> None:
     """Print the envelope ``{"schema": "mstore/<schema>/1", "data": ...}``."""
     value = {"schema": f"mstore/{schema}/1", "data": data}
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    click.echo(json.dumps(value, indent=2))
 
 
 def say(text: str) -> None:
@@ -92,6 +92,11 @@ def number(value: object) -> str:
     return "-" if value is None else str(value)
 
 
+def count(number: int, thing: str) -> str:
+    """Return a number of things: "1 file", "2 files"."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
 def ago(moment: str) -> str:
     """Return how long ago an RFC 3339 time was, roughly."""
     try:
@@ -102,9 +107,9 @@ def ago(moment: str) -> str:
         then = then.replace(tzinfo=timezone.utc)
     seconds = (datetime.now(tz=timezone.utc) - then).total_seconds()
     for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
-        count = int(seconds // length)
-        if count >= 1:
-            return f"{count} {unit}{'s' if count > 1 else ''} ago"
+        units = int(seconds // length)
+        if units >= 1:
+            return f"{count(units, unit)} ago"
     return "just now" if seconds >= 0 else moment
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from modelstore.cli import common, complete, output
-from modelstore.errors import NotFoundError
+from modelstore.errors import NotFoundError, UsageError
 from modelstore.manifest import FileEntry, Manifest
 from modelstore.ops.describe import Description
 from modelstore.ops.resolve import Resolved, resolve
@@ -43,7 +43,10 @@ def show(ctx: click.Context, ref: str, tensors: bool) -> None:
 
 
 info = click.Command(
-    "info", callback=show.callback, params=show.params, help=show.help, epilog=show.epilog
+    "info",
+    callback=show.callback,
+    params=show.params,
+    help=f"Show one version (the old word for show).\n\n{show.help}",
 )
 
 
@@ -103,6 +106,11 @@ def _show_version(store: Store, resolved: Resolved, chosen: common.Settings, all
 
 def _show_file(store: Store, resolved: Resolved, path: str, chosen: common.Settings) -> None:
     file = _file(store, resolved, path)
+    if file.format != "opaque" and sys.stdout.isatty() and not chosen.json:
+        raise UsageError(
+            f"{path!r} holds tensors and this is a terminal",
+            f"run: mstore show {resolved}:{path} > FILE",
+        )
     if chosen.json:
         spans = [{"blob": s.blob, "size": s.size, "dtype": s.dtype} for s in file.spans]
         output.emit("show-file", {**_file_row(file), "spans": spans})
@@ -197,4 +205,4 @@ def _section(title: str, values: dict[str, Any]) -> None:
 
 
 def _tensors(count: int) -> str:
-    return f"{count} tensors" if count else ""
+    return output.count(count, "tensor") if count else ""

@@ -55,7 +55,7 @@ def _model(model: ModelStatus) -> None:
     if not model.versions:
         output.say(f"{model.model}: no versions yet")
     else:
-        many = f"{model.versions} version{'s' if model.versions > 1 else ''}"
+        many = output.count(model.versions, "version")
         where = f"ACTIVE {model.active or 'not set'}, latest {model.latest}"
         output.say(f"{model.model}: {many}, {where}")
     if model.absent:

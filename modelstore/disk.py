@@ -27,8 +27,6 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_LINKS = {errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EXDEV, errno.ENOSYS}
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
-# statfs(2) types of the file systems whose syncfs() is known to wait for the data (Linux >= 5.8).
-_SYNCFS_TRUSTED = {0xEF53: "ext4", 0x58465342: "xfs", 0x9123683E: "btrfs", 0xF2F52010: "f2fs"}
 
 _FICLONE = 0x40049409
 _COPY_PIECE = 8 << 20
@@ -83,6 +81,14 @@ def make_dir(path: Path) -> None:
             sync_dir(directory.parent)
 
 
+def make_dirs_in(parent: Path, names: Iterable[str]) -> None:
+    """Create directories in ``parent``, durable with one sync; existing ones are left alone."""
+    for name in names:
+        with explained(parent / name, "create"), suppress(FileExistsError):
+            (parent / name).mkdir()
+    sync_dir(parent)
+
+
 def make_new_dir(path: Path) -> None:
     """Create ``path``, which must not exist; not yet durable."""
     with explained(path, "create"):
@@ -95,6 +101,19 @@ def sync_dir(path: Path) -> None:
         return
     with explained(path, "sync"):
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def sync_path(path: Path) -> None:
+    """Make the file or directory ``path`` durable: its bytes, or the names in it."""
+    if path.is_dir():
+        sync_dir(path)
+        return
+    with explained(path, "sync"):
+        handle = os.open(path, os.O_RDONLY)
         try:
             os.fsync(handle)
         finally:
@@ -336,91 +355,6 @@ def _clone(reader: int, file: NewFile) -> bool:
     except OSError:
         return False
     return True
-
-
-# --- durability of many files at once
-
-
-class GroupSync:
-    """One `syncfs` for many new files, or an fsync of each where that is not to be trusted.
-
-    Open it before the first write: the kernel reports a failed write-back only to descriptors
-    that were open when it failed.
-    """
-
-    def __init__(self, directory: Path) -> None:
-        self._handle = -1
-        if durability(directory) == "syncfs":
-            with explained(directory, "open"):
-                self._handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-        self._pending: list[Path] = []
-
-    def __enter__(self) -> GroupSync:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._handle >= 0:
-            os.close(self._handle)
-            self._handle = -1
-
-    def add(self, path: Path) -> None:
-        """Note a file or directory that the next `sync` must make durable."""
-        self._pending.append(path)
-
-    def sync(self) -> None:
-        """Make everything added since the last call durable.
-
-        Raises:
-            StoreError: the kernel could not write something back; nothing may be trusted.
-        """
-        paths, self._pending = self._pending, []
-        if self._handle >= 0 and len(paths) > _FEW_FILES:
-            _syncfs(self._handle, paths[0].parent)
-            return
-        for path in paths:
-            _sync_path(path)
-
-
-_FEW_FILES = 4
-"""Up to this many an fsync each is cheaper than a sync of the whole file system."""
-
-
-def durability(directory: Path) -> str:
-    """Return how a group of files in ``directory`` is made durable: "syncfs" or "fsync"."""
-    if not sys.platform.startswith("linux"):
-        return "fsync"
-    return "syncfs" if _statfs_type(directory) in _SYNCFS_TRUSTED else "fsync"
-
-
-def _statfs_type(directory: Path) -> int:
-    import ctypes
-
-    buffer = ctypes.create_string_buffer(256)
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.statfs(os.fsencode(directory), buffer) != 0:
-        return 0
-    return ctypes.c_long.from_buffer(buffer).value & 0xFFFFFFFF
-
-
-def _syncfs(handle: int, path: Path) -> None:
-    import ctypes
-
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.syncfs(handle) != 0:
-        number = ctypes.get_errno()
-        raise explain(OSError(number, os.strerror(number)), path, "sync")
-
-
-def _sync_path(path: Path) -> None:
-    if path.is_dir():
-        sync_dir(path)
-        return
-    with explained(path, "sync"):
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def free_space(path: Path) -> int:

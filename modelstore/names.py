@@ -85,15 +85,16 @@ class Version:
         return self.text
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Version) and self._key() == other._key()
+        return isinstance(other, Version) and self.order() == other.order()
 
     def __hash__(self) -> int:
         return hash((self.major, self.minor, self.patch, self.pre))
 
     def __lt__(self, other: Version) -> bool:
-        return self._key() < other._key()
+        return self.order() < other.order()
 
-    def _key(self) -> tuple[int, int, int, bool, tuple[tuple[bool, int, str], ...]]:
+    def order(self) -> tuple[int, int, int, bool, tuple[tuple[bool, int, str], ...]]:
+        """Return what orders versions; as the key of a sort it is asked once for each."""
         # semver 2.0.0, clause 11: a pre-release is older; numbers sort below words
         words = tuple(
             (not word.isdigit(), int(word) if word.isdigit() else 0, word)

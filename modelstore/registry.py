@@ -97,22 +97,28 @@ class Registry:
             raise NotFoundError(f"there is no model {self.model!r}", "run: mstore list")
         raise IntegrityError(f"'{self.directory / VIEW}' is damaged", "put an intact copy back")
 
-    def change(self, decide: Callable[[State], Change], at: str) -> State:
+    def change(
+        self, decide: Callable[[State], Change], at: str, *, adopting: bool = False
+    ) -> State:
         """Make one change; the caller holds the store's lock.
 
         Args:
             decide: given the newest state, returns the change; may raise to leave all as it is.
             at: the time to record, RFC 3339.
+            adopting: take the place of a registry that mstore did not make, and keep its bytes.
 
         Returns:
             The state after the change, which is durable.
+
+        Raises:
+            ConflictError: the registry is another tool's, or another process was faster.
         """
-        before = self.state() if self.exists() else State(empty_document(self.model))
-        change = decide(before)
-        if change.op != "adopt" and self.is_foreign():
+        if not adopting and self.is_foreign():  # before `decide`, which may put files in place
             raise ConflictError(
                 f"'{self.directory / VIEW}' was not made by mstore", "run: mstore adopt"
             )
+        before = self.state() if self.exists() else State(empty_document(self.model))
+        change = decide(before)
         disk.make_dir(self.directory)
         disk.make_dir(self._refs)
         if before.seq and not self._chains(before.document):

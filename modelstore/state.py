@@ -109,7 +109,7 @@ class State:
 
     def versions(self) -> list[Version]:
         """Return all versions, in the order of their numbers."""
-        return sorted(parse_version(text) for text in self.document["versions"])
+        return sorted(map(parse_version, self.document["versions"]), key=Version.order)
 
     def removed(self) -> list[Version]:
         """Return the numbers that were removed, and are not given again."""
@@ -224,7 +224,7 @@ def render(document: Mapping[str, Any]) -> bytes:
 
 def _version_rows(versions: Mapping[str, Any], active: str | None) -> str:
     rows = []
-    for name in sorted(versions, key=parse_version):
+    for name in sorted(versions, key=lambda name: parse_version(name).order()):
         values = {"is_active": name == active, **versions[name]}
         rows.append(f'\n"{name}":{line(values)}')
     return ",".join(rows) + "\n"

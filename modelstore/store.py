@@ -107,10 +107,17 @@ class Store:
         """Return the newest state of ``model``; see `Registry.state`."""
         return self.registry(model).state()
 
-    def change(self, model: ModelName, decide: Callable[[State], Change], at: str = "") -> State:
-        """Make one change to the registry of ``model`` under the store's lock."""
+    def change(
+        self,
+        model: ModelName,
+        decide: Callable[[State], Change],
+        at: str = "",
+        *,
+        adopting: bool = False,
+    ) -> State:
+        """Make one change to the registry of ``model`` under the store's lock; see `Registry`."""
         with self.lock():
-            return self.registry(model).change(decide, at or now())
+            return self.registry(model).change(decide, at or now(), adopting=adopting)
 
     def version_dir(self, model: ModelName, version: object) -> Path:
         """Return the directory of a version, hydrated or not."""

@@ -294,27 +294,6 @@ def test_copy_new_copies_and_never_overwrites(tmp_path: Path) -> None:
     assert names(tmp_path) == ["a", "b"]
 
 
-@pytest.mark.parametrize("trusted", [True, False])
-@pytest.mark.parametrize("count", [0, 2, 9])
-def test_group_sync_syncs_files_and_directories(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trusted: bool, count: int
-) -> None:
-    """By one call or one by one; a file that has gone is an error only where it is looked at."""
-    kind = disk._statfs_type(tmp_path)
-    monkeypatch.setattr(disk, "_SYNCFS_TRUSTED", {kind: "this"} if trusted else {})
-    assert disk.durability(tmp_path) == ("syncfs" if trusted else "fsync")
-    with disk.GroupSync(tmp_path) as group:
-        for n in range(count):
-            (tmp_path / str(n)).write_bytes(b"x")
-            group.add(tmp_path / str(n))
-        group.add(tmp_path)
-        group.sync()
-        group.sync()
-        group.add(tmp_path / "none")
-        with pytest.raises(StoreError, match="none"):
-            group.sync()
-
-
 def test_free_space_is_a_number_of_bytes(tmp_path: Path) -> None:
     """And a path that is not there is an error that names it."""
     assert disk.free_space(tmp_path) > 0

@@ -216,10 +216,10 @@ def test_a_registry_of_another_tool_is_not_touched(tmp_path: Path) -> None:
         registry.state()
     assert "mstore adopt" in caught.value.hint
     with pytest.raises(ConflictError, match="was not made by mstore") as conflict:
-        registry.change(add(0), AT)
+        registry.change(lambda _: pytest.fail("was asked to decide"), AT)
     assert "mstore adopt" in conflict.value.hint
     assert (registry.directory / VIEW).read_bytes() == theirs
-    registry.change(lambda _: Change("adopt", {"v1.0": {}}), AT)
+    registry.change(lambda _: Change("adopt", {"v1.0": {}}), AT, adopting=True)
     assert [p.read_bytes() for p in (tmp_path / ".mstore/adopted").iterdir()] == [theirs]
     assert registry.state().seq == 1
 

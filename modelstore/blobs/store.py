@@ -43,11 +43,7 @@ class BlobStore:
         blobs = self.root / "blobs"
         disk.make_dir(blobs)
         disk.make_dir(self.root / "tmp")
-        for number in range(256):
-            directory = blobs / f"{number:02x}"
-            if not directory.is_dir():
-                disk.make_new_dir(directory)
-        disk.sync_dir(blobs)
+        disk.make_dirs_in(blobs, [f"{number:02x}" for number in range(256)])
 
     def path(self, digest: Digest) -> Path:
         """Return where the frame of ``digest`` lies, or would lie."""

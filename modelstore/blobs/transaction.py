@@ -19,6 +19,7 @@ from modelstore import disk
 from modelstore.blobs.frame import FrameHeader, parse_header
 from modelstore.blobs.source import BytesSource, RawSource, open_frame
 from modelstore.errors import ConflictError, IntegrityError, LockTimeoutError, NotFoundError
+from modelstore.groupsync import GroupSync
 from modelstore.hashing import Digest, digest_of
 from modelstore.locks import locked
 from modelstore.numeric import BYTES, DType
@@ -81,7 +82,7 @@ class Transaction:
             stack.enter_context(locked(_lock_of(self.directory)))
             disk.make_new_dir(self.directory)
             stack.callback(disk.remove_tree, self.directory)
-            self._sync = stack.enter_context(disk.GroupSync(self.directory))
+            self._sync = stack.enter_context(GroupSync(self.directory))
             self._exit = stack.pop_all()
         return self
 

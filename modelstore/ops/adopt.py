@@ -114,7 +114,7 @@ def _register(store: Store, plan: ModelPlan) -> None:
         versions = {str(v.version): {**v.values, "seq": 1} for v in plan.versions}
         return Change("adopt", versions=versions, values=plan.values, active=plan.active or None)
 
-    store.change(plan.model, decide)
+    store.change(plan.model, decide, adopting=True)
 
 
 def _try(

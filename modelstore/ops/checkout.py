@@ -14,6 +14,7 @@ from pathlib import Path
 
 from modelstore import disk
 from modelstore.errors import ConflictError, DiskFullError, IntegrityError, NotFoundError
+from modelstore.groupsync import GroupSync
 from modelstore.hashing import Hasher
 from modelstore.manifest import FileEntry, Manifest
 from modelstore.ops import working
@@ -255,7 +256,7 @@ def _write(store: Store, target: Path, missing: Sequence[FileEntry], progress: P
     staging = target / f".mstore-{os.urandom(4).hex()}.tmp"
     disk.make_new_dir(staging)
     try:
-        with disk.GroupSync(target) as group:
+        with GroupSync(target) as group:
             done = 0
             for number, file in enumerate(missing):
                 path = staging / str(number)

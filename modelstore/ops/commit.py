@@ -177,7 +177,8 @@ class _Place:
 
 def _state(store: Store, model: ModelName) -> State:
     registry = store.registry(model)
-    return registry.state() if registry.exists() else State(empty_document(model))
+    known = registry.exists() or registry.is_foreign()  # a foreign one is refused before any work
+    return registry.state() if known else State(empty_document(model))
 
 
 def _place(store: Store, path: Path, model: ModelName, state: State, version: str) -> _Place:

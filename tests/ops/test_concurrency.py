@@ -23,10 +23,8 @@ def test_ten_processes_commit_ten_consecutive_versions(tmp_path: Path) -> None:
     commands = []
     for number in range(COMMITTERS):
         source = write_model(tmp_path / f"run{number}", seed=number)
-        commands.append(
-            [sys.executable, "-m", "modelstore", "-C", str(store.root)]
-            + ["commit", str(source), "-M", "m", "-m", f"run {number}", "-q"]
-        )
+        words = ["commit", str(source), "-M", "m", "-m", f"run {number}", "-q"]
+        commands.append([sys.executable, "-m", "modelstore", "-C", str(store.root), *words])
 
     runs = [subprocess.Popen(c, stdout=subprocess.PIPE, text=True) for c in commands]
     said = {run.communicate(timeout=120)[0].strip() for run in runs}

@@ -29,7 +29,7 @@ DEFAULT_RULES = (
     "rng_state*.pth",
     "events.out.tfevents.*",
     ".cache/",
-    ".git/",
+    ".git",
     ".ipynb_checkpoints/",
     "__pycache__/",
     ".DS_Store",

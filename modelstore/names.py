@@ -95,13 +95,14 @@ class Version:
 
     def order(self) -> tuple[int, int, int, bool, tuple[tuple[bool, int, str], ...]]:
         """Return what orders versions; as the key of a sort it is asked once for each."""
+        if not self.pre:
+            return self.major, self.minor, self.patch, True, ()
         # semver 2.0.0, clause 11: a pre-release is older; numbers sort below words
         words = tuple(
             (not word.isdigit(), int(word) if word.isdigit() else 0, word)
             for word in self.pre.split(".")
-            if self.pre
         )
-        return self.major, self.minor, self.patch, not self.pre, words
+        return self.major, self.minor, self.patch, False, words
 
 
 @lru_cache(maxsize=1 << 16)  # one command sorts the same versions several times

@@ -227,7 +227,7 @@ class Registry:
             if not kept.exists():
                 disk.create(kept, old)
                 disk.sync_dir(self._kept)
-        disk.replace(path, render(document))
+        disk.replace(path, render(document, old))
 
     def _compact(self, document: Mapping[str, Any]) -> None:
         disk.replace(self._refs / _base_name(document["seq"]), render(document))

@@ -13,7 +13,7 @@ from typing import Any
 
 from modelstore.canonical import line, parse_mapping, utf8
 from modelstore.errors import IntegrityError, NewerFormatError
-from modelstore.hashing import Digest, digest_of, parse_digest
+from modelstore.hashing import Digest, check_digests, digest_of, parse_digest
 from modelstore.names import ModelName, Version, is_version, parse_version
 
 SCHEMA = "mstore/registry/1"
@@ -133,6 +133,14 @@ class State:
         found = (Entry(parse_version(k), v) for k, v in self.document["versions"].items())
         return sorted(found, key=lambda entry: (entry.seq, entry.version))
 
+    def newest_stored(self) -> Entry | None:
+        """Return the version that was added last, of those whose content is known."""
+        versions = self.document["versions"]
+        stored = [text for text, values in versions.items() if values.get("id")]
+        last = max((versions[text].get("seq", 0) for text in stored), default=0)
+        newest = [text for text in stored if versions[text].get("seq", 0) == last]
+        return self.entry(max(newest, key=parse_version)) if newest else None
+
     def with_id(self, digest: Digest) -> Entry | None:
         """Return the first version whose manifest has this digest."""
         for text, values in self.document["versions"].items():
@@ -204,15 +212,20 @@ def _with_versions(
     return after
 
 
-def render(document: Mapping[str, Any]) -> bytes:
+def render(document: Mapping[str, Any], old: bytes | None = None) -> bytes:
     """Return the view: JSON with one version, and one move of ACTIVE, per line, and a checksum.
 
     The checksum is the BLAKE3 of all bytes before the line break that precedes it.
+
+    Args:
+        old: the view that ``document`` was made from; the rows of unchanged versions are taken over.
     """
     rows = []
     for key, value in document.items():
         if key == "versions":
-            rows.append(f'"versions":{{{_version_rows(value, document.get("active_version"))}}}')
+            kept = _kept_rows(document, old)
+            active = document.get("active_version")
+            rows.append(f'"versions":{{{_version_rows(value, active, kept)}}}')
         elif key == "active_history":
             moves = ",".join(f"\n{line(move)}" for move in value)
             rows.append(f'"active_history":[{moves}\n]')
@@ -222,12 +235,34 @@ def render(document: Mapping[str, Any]) -> bytes:
     return body + _CHECKSUM + digest_of(body).encode("ascii") + b'"\n}\n'
 
 
-def _version_rows(versions: Mapping[str, Any], active: str | None) -> str:
+def _version_rows(versions: Mapping[str, Any], active: str | None, kept: Mapping[str, str]) -> str:
     rows = []
     for name in sorted(versions, key=lambda name: parse_version(name).order()):
-        values = {"is_active": name == active, **versions[name]}
-        rows.append(f'\n"{name}":{line(values)}')
+        row = kept.get(name)
+        if row is None:
+            row = f'"{name}":{line({"is_active": name == active, **versions[name]})}'
+        rows.append(f"\n{row}")
     return ",".join(rows) + "\n"
+
+
+def _kept_rows(document: Mapping[str, Any], old: bytes | None) -> dict[str, str]:
+    """Return the rows of ``old`` that ``document`` would have too, by version.
+
+    A version that a change did not touch is the very object that was parsed from the old view.
+    """
+    before = _opened(old) if old is not None else None
+    if old is None or before is None:
+        return {}
+    changed = {document.get("active_version"), before.get("active_version")}
+    values, known = document["versions"], before["versions"]
+    start = old.index(b'\n"versions":{\n') + len(b'\n"versions":{\n')
+    rows = old[start : old.index(b"\n}", start)].decode("utf-8").split("\n") if known else []
+    kept = {}
+    for row in rows:
+        name = row[1 : row.index('"', 1)]
+        if name not in changed and values.get(name) is known.get(name):
+            kept[name] = row.removesuffix(",")
+    return kept
 
 
 def open_view(data: bytes | None, what: str) -> Mapping[str, Any] | None:
@@ -248,7 +283,7 @@ def _opened(data: bytes) -> dict[str, Any] | None:
     if cut < 0 or data[cut:] != _CHECKSUM + digest_of(data[:cut]).encode("ascii") + b'"\n}\n':
         return None
     try:
-        document = parse_mapping(data, "a registry")
+        document = parse_mapping(data, "a registry", sealed=True)
         if document["schema"] == SCHEMA:
             check_document(document)
     except (IntegrityError, KeyError, TypeError, ValueError, AttributeError):
@@ -279,6 +314,7 @@ def check_document(document: Mapping[str, Any]) -> None:
 
 
 def _check_versions(versions: Mapping[str, Any]) -> None:
+    digests: list[str] = []
     for name, values in versions.items():
         if values is None:
             continue
@@ -286,10 +322,12 @@ def _check_versions(versions: Mapping[str, Any]) -> None:
             raise ValueError(f"{name!r} is not a version")
         _check_is(values, dict)
         _check_is(values.get("seq", 0), int)
-        _check_is(values.get("parents", []), list)
-        for digest in (values.get("id"), *values.get("parents", ())):
-            if digest is not None:
-                parse_digest(digest)
+        parents = values.get("parents", [])
+        _check_is(parents, list)
+        digests += parents
+        if values.get("id") is not None:
+            digests.append(values["id"])
+    check_digests(digests)
 
 
 def _check_is(value: object, kind: type) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -266,3 +267,26 @@ def test_what_a_state_tells() -> None:
     assert state.aliases == {"prod": "v1.2"}
     assert state.removed() == [parse_version("v1.1")]
     assert (state.base_model, state.active) == ("llama3.2:1b", "")
+
+
+@given(data=st.data())
+def test_rows_that_are_taken_over_are_those_that_would_be_written(data: st.DataObject) -> None:
+    """A view made from the one before it has the same bytes as one made from nothing."""
+    document: Mapping[str, Any] = empty_document(MODEL)
+    view = render(document)
+    for seq in range(1, data.draw(st.integers(1, 6)) + 1):
+        read = open_view(view, "a view")
+        assert read is not None
+        name = f"v1.{data.draw(st.integers(0, 3))}"
+        note = data.draw(st.text(st.characters(exclude_categories=["Cs"]), max_size=8))
+        record = {
+            "seq": seq,
+            "at": "2026-01-01T00:00:00Z",
+            "op": "commit",
+            "versions": {name: data.draw(st.none() | st.just({"notes": note, "seq": seq}))},
+            "active": data.draw(st.none() | st.just(name)),
+        }
+        document = apply(read, record, digest_of(b"%d" % seq))
+
+        assert render(document, view) == render(document)
+        view = render(document, view)

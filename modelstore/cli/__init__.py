@@ -7,6 +7,7 @@ does not need.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import sys

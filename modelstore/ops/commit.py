@@ -230,8 +230,8 @@ def _parents(
         return [resolve(store, text, Context(model=model)) for text in options.parents]
     if place.checkout is not None:
         return [place.checkout]
-    entries = [entry for entry in state.entries() if entry.id is not None]
-    return [Resolved(model, entries[-1])] if entries else []
+    newest = state.newest_stored()
+    return [Resolved(model, newest)] if newest else []
 
 
 def _draft(

@@ -17,6 +17,9 @@ from pathlib import Path
 
 MSTORE = (sys.executable, "-m", "modelstore")
 
+# An installed program is compiled once; a setting that forbids it would be measured with it.
+_INHERITED = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+
 
 @dataclass(frozen=True, slots=True)
 class Cost:
@@ -42,7 +45,7 @@ def run(*command: object, environment: dict[str, str] | None = None) -> Cost:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        env={**os.environ, **(environment or {})},
+        env={**_INHERITED, **(environment or {})},
     ) as process:
         errors = process.stderr.read() if process.stderr else b""
         _, status, usage = os.wait4(process.pid, 0)

@@ -318,12 +318,10 @@ def _check_versions(versions: Mapping[str, Any]) -> None:
     for name, values in versions.items():
         if values is None:
             continue
-        if not is_version(name):
-            raise ValueError(f"{name!r} is not a version")
-        _check_is(values, dict)
-        _check_is(values.get("seq", 0), int)
+        parse_version(name)
         parents = values.get("parents", [])
-        _check_is(parents, list)
+        if not (isinstance(values.get("seq", 0), int) and isinstance(parents, list)):
+            raise TypeError(f"the entry of {name} is malformed")
         digests += parents
         if values.get("id") is not None:
             digests.append(values["id"])

@@ -106,7 +106,7 @@ class Publication:
         )
 
     def _number(self, store: Store, state: State) -> Version:
-        registered = state.versions()
+        registered = [parse_version(text) for text in state.document["versions"]]
         if not self.version:
             taken = [*registered, *state.removed(), *_unregistered(store, self.model, state)]
             after = self.parents[0].entry.version if self.parents else None

@@ -45,7 +45,11 @@ class FileSource:
         self.path = path
         with disk.explained(path, "read"):
             self._handle = os.open(path, os.O_RDONLY | _PLAIN)
-        self.size = os.fstat(self._handle).st_size
+        self.size = self.status().st_size
+
+    def status(self) -> os.stat_result:
+        """Return what the system knows of the file now, wherever its name may lead by now."""
+        return os.fstat(self._handle)
 
     def __enter__(self) -> FileSource:
         return self

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
-from modelstore import disk
-from modelstore.errors import ConflictError
+from modelstore.blobs import FileSource
+from modelstore.errors import ConflictError, IntegrityError
 from modelstore.formats.base import Span
 from modelstore.formats.split import split
 from modelstore.hashing import FileHasher, Hasher
@@ -22,7 +20,7 @@ _PIECE = 8 << 20
 """Bytes read at once; large enough that threads beat their own cost."""
 
 
-class FileSource:
+class CommittedFile:
     """The bytes of a file, read by position and never mapped: a shrinking file must not kill us.
 
     Use as a context manager.
@@ -30,22 +28,15 @@ class FileSource:
 
     def __init__(self, path: Path, name: str) -> None:
         self.name = name
-        self._path = path
-        with disk.explained(path, "read"):
-            self._handle = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
-        self._status = os.fstat(self._handle)
-        self.size = self._status.st_size
+        self._file = FileSource(path)
+        self._status = self._file.status()
+        self.size = self._file.size
 
-    def __enter__(self) -> FileSource:
+    def __enter__(self) -> CommittedFile:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        os.close(self._handle)
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
 
     def read(self, start: int, stop: int) -> bytes:
         """Return exactly the bytes ``[start, stop)``.
@@ -53,15 +44,10 @@ class FileSource:
         Raises:
             ConflictError: the file has become shorter since it was opened.
         """
-        pieces = []
-        with disk.explained(self._path, "read"):
-            while start < stop:
-                piece = os.pread(self._handle, stop - start, start)
-                if not piece:
-                    raise self._changed()
-                pieces.append(piece)
-                start += len(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        try:
+            return self._file.read(start, stop)
+        except IntegrityError as error:
+            raise self._changed() from error
 
     def check_unchanged(self) -> None:
         """Raise unless the file has the size and the times it was opened with.
@@ -69,14 +55,14 @@ class FileSource:
         Raises:
             ConflictError: somebody wrote to it.
         """
-        now = os.fstat(self._handle)
-        then = self._status
+        now, then = self._file.status(), self._status
         if (now.st_size, now.st_mtime_ns) != (then.st_size, then.st_mtime_ns):
             raise self._changed()
 
     def _changed(self) -> ConflictError:
         return ConflictError(
-            f"'{self._path}' changed while it was being committed", "commit again when it is whole"
+            f"'{self._file.path}' changed while it was being committed",
+            "commit again when it is whole",
         )
 
 
@@ -84,7 +70,7 @@ class FileSource:
 class Part:
     """The bytes ``[start, start + size)`` of an open file, as what a blob is made from."""
 
-    file: FileSource
+    file: CommittedFile
     start: int
     size: int
 
@@ -125,13 +111,13 @@ def scan(files: Sequence[Found], progress: Progress) -> list[Scanned]:
     scanned = []
     with ThreadPoolExecutor(max_workers=1) as pool:
         for file in files:
-            with FileSource(file.source, file.path.rsplit("/", 1)[-1]) as source:
+            with CommittedFile(file.source, file.path.rsplit("/", 1)[-1]) as source:
                 scanned.append(_scan_file(file, source, pool, advance))
     return scanned
 
 
 def _scan_file(
-    found: Found, source: FileSource, pool: ThreadPoolExecutor, advance: Callable[[int], None]
+    found: Found, source: CommittedFile, pool: ThreadPoolExecutor, advance: Callable[[int], None]
 ) -> Scanned:
     cut = split(source)
     whole = FileHasher(source.size)
@@ -159,6 +145,6 @@ def _scan_file(
     return Scanned(found, entry, cut.warning)
 
 
-def _pieces(source: FileSource, span: Span) -> Iterator[bytes]:
+def _pieces(source: CommittedFile, span: Span) -> Iterator[bytes]:
     for start in range(span.start, span.stop, _PIECE):
         yield source.read(start, min(start + _PIECE, span.stop))

@@ -12,7 +12,7 @@ from modelstore.hashing import Digest
 from modelstore.manifest import BlobSpan, Manifest
 from modelstore.numeric import dtype_named
 from modelstore.ops.resolve import Resolved
-from modelstore.ops.scan import FileSource, Part, Scanned
+from modelstore.ops.scan import CommittedFile, Part, Scanned
 from modelstore.progress import Progress
 from modelstore.state import Entry, State
 from modelstore.store import Store
@@ -83,7 +83,7 @@ def _tasks(scanned: Sequence[Scanned], files: ExitStack) -> list[_Task]:
     """Return every blob once; the files it is read from are open until ``files`` closes."""
     tasks: dict[Digest, _Task] = {}
     for item in scanned:
-        source = files.enter_context(FileSource(item.found.source, item.found.path))
+        source = files.enter_context(CommittedFile(item.found.source, item.found.path))
         start = 0
         for span in item.entry.spans:
             tasks.setdefault(span.blob, _Task(span, Part(source, start, span.size)))

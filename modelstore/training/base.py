@@ -16,7 +16,7 @@ from modelstore.canonical import parse_mapping
 from modelstore.disk import explained
 from modelstore.errors import IntegrityError, NotFoundError, UsageError
 from modelstore.formats.split import split
-from modelstore.ops.scan import FileSource
+from modelstore.ops.scan import CommittedFile
 
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 """As transformers looks for them: one file, or the index of several beside it."""
@@ -109,7 +109,7 @@ def _shards(directory: Path, index: Path) -> Iterator[Path]:
 
 
 def _dtypes(path: Path) -> Iterator[tuple[str, str]]:
-    with FileSource(path, path.name) as source:
+    with CommittedFile(path, path.name) as source:
         found = split(source)
     tensors = [tensor for span in found.spans for tensor in span.tensors]
     if not tensors:

@@ -1,4 +1,4 @@
-"""A store, and a model directory to commit to it."""
+"""A store, a model directory to commit to it, and a directory of models made without mstore."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from modelstore.store import Store, create
+from tests import old_tool
 from tests.models import write_model
+from tests.old_tool import MODEL
 
 
 @pytest.fixture
@@ -20,3 +22,19 @@ def store(tmp_path: Path) -> Store:
 def model_dir(tmp_path: Path) -> Path:
     """A directory as a trainer leaves it: weights, config, tokenizer."""
     return write_model(tmp_path / "run", seed=1)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A directory of models, still empty."""
+    root = tmp_path / "tuned_models"
+    root.mkdir()
+    return root
+
+
+@pytest.fixture
+def model(root: Path) -> Path:
+    """A model with v1.0 and v1.1, and no registry yet."""
+    old_tool.version(root / MODEL, "v1.0", seed=1)
+    old_tool.version(root / MODEL, "v1.1", seed=2)
+    return root / MODEL

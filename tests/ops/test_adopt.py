@@ -16,22 +16,6 @@ from tests.builders import safetensors_bytes, torch_bytes, values
 from tests.old_tool import MODEL, adopt, entry, refs, state, times, tree
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """A directory of models, still empty."""
-    root = tmp_path / "tuned_models"
-    root.mkdir()
-    return root
-
-
-@pytest.fixture
-def model(root: Path) -> Path:
-    """A model with v1.0 and v1.1, and no registry yet."""
-    old_tool.version(root / MODEL, "v1.0", seed=1)
-    old_tool.version(root / MODEL, "v1.1", seed=2)
-    return root / MODEL
-
-
 def test_files_stay_and_only_what_lacks_is_added(model: Path) -> None:
     """Every file is where it was with the bytes it had; README and model_info only where missing."""
     (model / "v1.0" / "README.md").write_bytes(b"# mine\n")

@@ -23,22 +23,6 @@ from tests import old_tool
 from tests.old_tool import MODEL, adopt, entry, refs, state, times, tree
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """A directory of models, still empty."""
-    root = tmp_path / "tuned_models"
-    root.mkdir()
-    return root
-
-
-@pytest.fixture
-def model(root: Path) -> Path:
-    """A model with v1.0 and v1.1, and no registry yet."""
-    old_tool.version(root / MODEL, "v1.0", seed=1)
-    old_tool.version(root / MODEL, "v1.1", seed=2)
-    return root / MODEL
-
-
 def test_files_that_come_back_are_adopted_later(model: Path) -> None:
     """A missing version whose files are put back becomes whole, with all that was said of it."""
     old_tool.registry(

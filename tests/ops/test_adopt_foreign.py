@@ -12,23 +12,6 @@ from modelstore.ops.survey import plan_adopt
 from tests import old_tool
 from tests.old_tool import MODEL, adopt, entry, refs, state
 
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """A directory of models, still empty."""
-    root = tmp_path / "tuned_models"
-    root.mkdir()
-    return root
-
-
-@pytest.fixture
-def model(root: Path) -> Path:
-    """A model with v1.0 and v1.1, and no registry yet."""
-    old_tool.version(root / MODEL, "v1.0", seed=1)
-    old_tool.version(root / MODEL, "v1.1", seed=2)
-    return root / MODEL
-
-
 SHAPES: dict[str, Any] = {
     "active_version": {"active_version": "v1.1", "versions": {"v1.0": {}, "v1.1": {}}},
     "active": {"active": "v1.1", "versions": {"v1.0": {}, "v1.1": {}}},

@@ -20,6 +20,11 @@ __all__ = ["open", "ModelStore", "Framework", "StoreError", "__version__"]
 _IN_API = {"open": "open_store", "ModelStore": "ModelStore", "Framework": "Framework"}
 
 
+def __dir__() -> list[str]:
+    """Return every name, those too that are loaded when they are first asked for."""
+    return sorted({*globals(), *__all__})
+
+
 def __getattr__(name: str) -> object:
     """Load the API when it is first asked for: most commands do without (0.1 s)."""
     if name not in _IN_API:

@@ -16,8 +16,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
+from modelstore import disk
 from modelstore.errors import UsageError
 from modelstore.names import parse_model
 from modelstore.ops import checkout as checking_out
@@ -27,6 +29,7 @@ from modelstore.ops import history, pointer, read
 from modelstore.ops import usage as using
 from modelstore.ops import verify as verifying
 from modelstore.ops.resolve import Context, Resolved, resolve, resolve_model
+from modelstore.progress import silent
 from modelstore.store import Store, find
 from modelstore.values import NumpyArrays
 
@@ -34,6 +37,9 @@ Framework = Literal["numpy", "torch"]
 """The library whose arrays are wanted."""
 
 PathLike = str | Path
+
+Patterns = str | Sequence[str]
+"""Shell patterns of files, as in "*.json"; () for all files."""
 
 _WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth")
 """What `from_pretrained` takes tensors from; GGUF files hold the same ones under other names."""
@@ -43,13 +49,14 @@ def open_store(path: PathLike | None = None) -> ModelStore:
     """Open a store.
 
     Args:
-        path: its directory; None for the one around, beside or above the current directory.
+        path: where it is looked for, None for the current directory: that directory itself, one
+            above it, or a `tuned_models` in one of these.
 
     Raises:
         NoStoreError: there is none.
         NewerFormatError: it was made by a newer mstore.
     """
-    return ModelStore(Store(find(Path.cwd()) if path is None else Path(path)))
+    return ModelStore(Store(find(Path.cwd() if path is None else Path(path))))
 
 
 class ModelStore:
@@ -85,7 +92,7 @@ class ModelStore:
 
         Args:
             ref: a version, for it and what it descends from; a model, for its versions; "" for all.
-            limit: at most this many of each model.
+            limit: at most this many in all, the newest.
         """
         found = history.log(self.store, ref, limit=limit)
         return [one.description.row(entry) for one in found for entry in one.entries]
@@ -114,13 +121,13 @@ class ModelStore:
         ref: str = "ACTIVE",
         output: PathLike | None = None,
         *,
-        files: Sequence[str] = (),
+        files: Patterns = (),
         force: bool = False,
     ) -> checking_out.CheckedOut:
         """Write the files of a version into its own directory, or into ``output``.
 
         Args:
-            files: shell patterns; only the files that fit one.
+            files: a shell pattern, or several; only the files that fit one.
             force: overwrite local changes.
 
         Raises:
@@ -129,7 +136,7 @@ class ModelStore:
         """
         target = None if output is None else Path(output)
         return checking_out.checkout(
-            self.store, self.resolve(ref), output=target, files=files, force=force
+            self.store, self.resolve(ref), output=target, files=_listed(files), force=force
         )
 
     # --- ACTIVE
@@ -185,7 +192,7 @@ class ModelStore:
         framework: Framework = "numpy",
         *,
         raw: bool = False,
-        files: Sequence[str] = (),
+        files: Patterns = (),
     ) -> dict[str, Any]:
         """Return all tensors of a version by name, decoded straight from the store in parallel.
 
@@ -198,15 +205,17 @@ class ModelStore:
                 in which BF16 and 8-bit floats are float32, exactly, since numpy lacks them.
                 Packed kinds (GGUF blocks, 4-bit floats) are uint8 in one dimension.
             raw: with numpy, leave BF16 and 8-bit floats as the uint16 or uint8 of their bits.
-            files: shell patterns; only tensors of files that fit one.
+            files: a shell pattern, or several; only tensors of files that fit one.
 
         Raises:
-            NotFoundError: no such version, no such file, or its content is not here.
+            NotFoundError: no such version, no such file, or its content is not here; no weights
+                that could be read as tensors.
             IntegrityError: a blob is damaged.
         """
         resolved = self.resolve(ref)
         manifest = self.store.manifest(resolved.model, resolved.entry)
-        return read.load(self.store, manifest, _arrays(framework, raw=raw), files)
+        arrays = _arrays(framework, raw=raw)
+        return read.load(self.store, manifest, arrays, _listed(files), ref=str(resolved))
 
     def reader(
         self,
@@ -214,7 +223,7 @@ class ModelStore:
         framework: Framework = "numpy",
         *,
         raw: bool = False,
-        files: Sequence[str] = (),
+        files: Patterns = (),
     ) -> read.Reader:
         """Return a reader of single tensors and rows, used like `safetensors.safe_open`.
 
@@ -223,7 +232,8 @@ class ModelStore:
         """
         resolved = self.resolve(ref)
         manifest = self.store.manifest(resolved.model, resolved.entry)
-        return read.Reader(self.store, manifest, _arrays(framework, raw=raw), files)
+        arrays = _arrays(framework, raw=raw)
+        return read.Reader(self.store, manifest, arrays, _listed(files), ref=str(resolved))
 
     def from_pretrained(self, ref: str = "ACTIVE", **options: Any) -> Any:
         """Return a version as a `PreTrainedModel` of transformers; weights are written nowhere.
@@ -250,12 +260,22 @@ class ModelStore:
 
     @contextmanager
     def _written(self, resolved: Resolved, files: Sequence[str]) -> Iterator[Path]:
-        """Give a directory with some files of a version, which is gone afterwards."""
-        self.store.prepare()
-        with self.store.blobs.transaction() as transaction:  # its directory dies with the process
-            directory = transaction.directory / "files"
-            checking_out.checkout(self.store, resolved, output=directory, files=files)
-            yield directory
+        """Give a directory with some files of a version, which is gone afterwards.
+
+        It is one of the system's: a store that may only be read is read all the same.
+        """
+        manifest = self.store.manifest(resolved.model, resolved.entry)
+        wanted = [file for file in manifest.files if read.fits(file, files)]
+        with TemporaryDirectory(prefix="mstore-") as temporary:
+            for file in wanted:
+                path = Path(temporary, file.path)
+                disk.make_dir(path.parent)
+                checking_out.write_file(self.store, file, path, silent, 0)
+            yield Path(temporary)
+
+
+def _listed(files: Patterns) -> Sequence[str]:
+    return (files,) if isinstance(files, str) else files
 
 
 def _arrays(framework: str, *, raw: bool) -> read.Arrays:

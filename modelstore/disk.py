@@ -51,7 +51,7 @@ def explain(error: OSError, path: Path, doing: str) -> StoreError:
     if error.errno in _NO_ROOM:
         return DiskFullError(
             f"no space left to {doing} '{path}' ({os.strerror(error.errno or 0)})",
-            "free some space; see what the store holds: mstore du",
+            "free some space; what is checked out can go: mstore checkout --release REF",
         )
     reason = os.strerror(error.errno) if error.errno else str(error)
     hint = ""

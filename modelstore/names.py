@@ -50,11 +50,16 @@ def parse_model(text: str) -> ModelName:
             be read as a version or as a word that refs give a meaning to.
     """
     if not is_model(text):
-        raise BadNameError(
-            f"{text!r} cannot be the name of a model",
-            "use letters, digits, '.', '-' and '_', for example: llama_1b",
-        )
+        raise BadNameError(f"{text!r} cannot be the name of a model", _model_hint(text))
     return ModelName(text)
+
+
+def _model_hint(text: str) -> str:
+    if text.lower() in RESERVED_REFS or _LIKE_VERSION.match(text):
+        return "it means a version; name the model as in: llama_1b"
+    if _DEVICES.match(text):
+        return "it is a device on Windows; name the model as in: llama_1b"
+    return "use up to 64 letters, digits, '.', '-' and '_', for example: llama_1b"
 
 
 def is_model(text: str) -> bool:
@@ -131,7 +136,7 @@ def next_version(taken: Iterable[Version], *, after: Version | None, major: bool
 
     Args:
         taken: every number in use, or once used, in the line.
-        after: the parent's number; None for a version without parent.
+        after: the parent's number; None for a version without parent in this line.
         major: start the next major line instead of the next minor of the parent's.
     """
     numbers = [(version.major, version.minor) for version in taken]

@@ -45,6 +45,7 @@ COMPACT_EVERY = 256
 """Changes between two whole states in refs/, and the number of single records kept behind one."""
 
 _TAIL = 1 << 16
+_KEPT_DIGITS = 16
 
 
 class Registry:
@@ -65,12 +66,16 @@ class Registry:
 
     def exists(self) -> bool:
         """Tell whether the model has a registry of mstore, whatever state it is in."""
-        return self._has_records() or is_ours(_read(self.directory / VIEW))
+        return self.has_records() or is_ours(_read(self.directory / VIEW))
+
+    def has_records(self) -> bool:
+        """Tell whether there is more than the view, which is all that a Git clone brings."""
+        return self._refs.is_dir() and any(self._refs.glob("*.json"))
 
     def is_foreign(self) -> bool:
         """Tell whether there is a `model_registry.json` that mstore did not make, and no other."""
         view = _read(self.directory / VIEW)
-        return view is not None and not is_ours(view) and not self._has_records()
+        return view is not None and not is_ours(view) and not self.has_records()
 
     def state(self) -> State:
         """Return the newest state; takes no lock.
@@ -81,14 +86,18 @@ class Registry:
         """
         view = _read(self.directory / VIEW)
         document = open_view(view, str(self.model))
-        if document is not None and self._chains(document):
-            return State(self._forward(document))
+        if view is not None and document is not None and self._chains(document):
+            return State(self._forward(document), self._lag(view, document))
         rebuilt = self._rebuild()
         if rebuilt is not None:
             return State(rebuilt, self._notice(view))
         if document is not None:  # a Git clone of the small files: the view is all there is
-            absent = f"the content of {self.model} is not here, only its registry"
-            return State(document, absent if document["versions"] else "")
+            absent = (
+                f"the content of {self.model} is not here, only its registry; "
+                "take in what its directories hold with: mstore adopt"
+            )
+            had_some = any(values.get("id") for values in document["versions"].values())
+            return State(document, absent if had_some else "")
         if view is not None and not is_ours(view):
             raise NotFoundError(
                 f"'{self.directory / VIEW}' was not made by mstore", "run: mstore adopt"
@@ -108,7 +117,8 @@ class Registry:
             adopting: take the place of a registry that mstore did not make, and keep its bytes.
 
         Returns:
-            The state after the change, which is durable.
+            The state after the change, which is durable, with the notice of the one before it:
+            what was found in place of the view has just been written over.
 
         Raises:
             ConflictError: the registry is another tool's, or another process was faster.
@@ -136,7 +146,20 @@ class Registry:
         self._publish(after)
         if after["seq"] % COMPACT_EVERY == 0:
             self._compact(after)
-        return State(after)
+        return State(after, before.notice)
+
+    def view(self) -> bytes | None:
+        """Return the bytes that are in the view's place, whoever wrote them; None for none."""
+        return _read(self.directory / VIEW)
+
+    def edited_views(self) -> list[bytes]:
+        """Return the views that somebody edited: the one in place, then replaced ones, newest first.
+
+        What the registry was before it was adopted is the oldest of them.
+        """
+        kept = sorted(self._kept_views(), key=lambda path: path.stat().st_mtime_ns, reverse=True)
+        found = [self.view(), *map(_read, kept)]
+        return [view for view in found if view is not None and open_view(view, VIEW) is None]
 
     def journal(self) -> list[dict[str, Any]]:
         """Return every change there was, oldest first, as far as the journal reaches.
@@ -166,9 +189,6 @@ class Registry:
         base = open_view(_read(self._refs / _base_name(seq)), _base_name(seq))
         return base is not None and bool(base["head"] == document["head"])
 
-    def _has_records(self) -> bool:
-        return self._refs.is_dir() and any(self._refs.glob("*.json"))
-
     def _forward(self, document: Mapping[str, Any]) -> Mapping[str, Any]:
         """Apply the records that a crash kept from the view."""
         while True:
@@ -180,7 +200,7 @@ class Registry:
 
     def _rebuild(self) -> Mapping[str, Any] | None:
         """Return the state that refs/ alone tells, None where it holds nothing."""
-        if not self._has_records():
+        if not self.has_records():
             return None
         bases = sorted(self._refs.glob("base-*.json"), reverse=True)
         for base in bases:
@@ -196,11 +216,45 @@ class Registry:
     def _notice(self, view: bytes | None) -> str:
         path = self.directory / VIEW
         if view is None:
-            return f"'{path}' is missing; the next change writes it again"
+            return f"'{path}' was missing; every change writes it again"
+        if open_view(view, VIEW) is not None:
+            return (
+                f"'{path}' was an older copy, or that of another store, and is not used; "
+                "every change writes it again, and this one is kept in .mstore/adopted/"
+            )
         return (
-            f"'{path}' is not what mstore wrote (edited, or an older copy) and is not used; "
-            "the next change writes it again and keeps this one in .mstore/adopted/"
+            f"'{path}' is not what mstore wrote, it was edited, and is not used; "
+            "take over what it says with: mstore adopt "
+            "(every change writes it again, and the edited one is kept in .mstore/adopted/)"
         )
+
+    def _lag(self, view: bytes, document: Mapping[str, Any]) -> str:
+        """Return the notice for a view that was put back to how it was before the newest records.
+
+        Between a record and its view there is a moment, and may be a crash; such a view is older
+        than the record that it lacks.
+        """
+        path = self.directory / VIEW
+        record = self._refs / _record_name(document["seq"] + 1)
+        try:
+            put_back = path.stat().st_mtime_ns > record.stat().st_mtime_ns
+        except FileNotFoundError:
+            return ""
+        if not put_back or _read(path) != view:  # or a change was made since it was read
+            return ""
+        return (
+            f"'{path}' is older than the records of {self.model} and is not used; "
+            "the next change writes it again"
+        )
+
+    def _kept_views(self) -> list[Path]:
+        """Return the copies of views that changes replaced."""
+        prefix = f"{self.model}-"  # of model "a" this begins those of model "a-b" too
+        return [
+            path
+            for path in self._kept.glob(f"{prefix}*.json")
+            if len(path.stem) == len(prefix) + _KEPT_DIGITS
+        ]
 
     # --- writing
 
@@ -223,7 +277,7 @@ class Registry:
         known = open_view(old, VIEW)
         if old is not None and (known is None or not self._chains(known)):
             disk.make_dir(self._kept)
-            kept = self._kept / f"{self.model}-{digest_of(old)[:16]}.json"
+            kept = self._kept / f"{self.model}-{digest_of(old)[:_KEPT_DIGITS]}.json"
             if not kept.exists():
                 disk.create(kept, old)
                 disk.sync_dir(self._kept)

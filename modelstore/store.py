@@ -74,6 +74,8 @@ class Store:
             raise _no_store(self.root)
         self._check_format()
         self.lock_timeout = locks.DEFAULT_TIMEOUT
+        self.notices: list[str] = []
+        """What the changes made through this object found in place of the views; see `State`."""
 
     def __repr__(self) -> str:
         return f"Store({str(self.root)!r})"
@@ -117,7 +119,10 @@ class Store:
     ) -> State:
         """Make one change to the registry of ``model`` under the store's lock; see `Registry`."""
         with self.lock():
-            return self.registry(model).change(decide, at or now(), adopting=adopting)
+            after = self.registry(model).change(decide, at or now(), adopting=adopting)
+        if after.notice and not adopting:
+            self.notices.append(after.notice)
+        return after
 
     def version_dir(self, model: ModelName, version: object) -> Path:
         """Return the directory of a version, hydrated or not."""
@@ -209,10 +214,10 @@ class Store:
             raise IntegrityError(f"'{path}' is malformed: its features are no list")
         unknown = {str(feature) for feature in features} - FEATURES
         if value.get("format") != FORMAT or unknown:
-            needs = value.get("mstore") or "a newer version"
+            needs = f"mstore {value['mstore']}" if value.get("mstore") else "a newer mstore"
+            more = f" with {', '.join(sorted(unknown))}" if unknown else ""
             raise NewerFormatError(
-                f"'{self.root}' has format {value.get('format')!r} {sorted(unknown)}; "
-                f"it needs mstore {needs}",
+                f"'{self.root}' has format {value.get('format')!r}{more}; it needs {needs}",
                 "pip install -U mstore",
             )
 
@@ -247,6 +252,8 @@ def find(start: Path) -> Path:
         NoStoreError: there is none.
     """
     start = start.absolute()
+    if not start.exists():  # a mistyped name must not find the store beside it
+        raise NoStoreError(f"there is no directory '{start}'", f"make a store: mstore init {start}")
     places = [start, *start.parents]
     for place in places:
         if (place / META).is_dir():
@@ -302,7 +309,7 @@ def _no_store(*places: Path) -> NoStoreError:
     """Return the error that says what there is instead, at or above the first of ``places``."""
     for place in places:
         for candidate in (place, place / "tuned_models"):
-            if any(candidate.glob(f"*/{VIEW}")):
+            if any(not _is_view(path) for path in candidate.glob(f"*/{VIEW}")):
                 return NoStoreError(
                     f"'{candidate}' has registries that mstore did not make",
                     f"mstore adopt {candidate}",

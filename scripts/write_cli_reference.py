@@ -40,8 +40,10 @@ Written by `make docs` from what the commands say with `--help`; do not edit.
 | 13 | the store needs a newer mstore |
 | 14 | the training diverged |
 | 70 | a bug in mstore; `MSTORE_DEBUG=1` shows the traceback |
+| 129 | stopped by SIGHUP: the terminal was closed |
 | 130 | interrupted |
 | 141 | the reader of a pipe went away |
+| 143 | stopped by SIGTERM |
 
 | variable | meaning |
 |---|---|

@@ -67,7 +67,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "rich": ("modelstore.cli",),
     "safetensors": ("modelstore.integrations",),
     "starlette": ("modelstore.server",),
-    "tempfile": (),
+    "tempfile": ("modelstore.api",),  # small files for transformers: a store may be read-only
     "torch": LEARNING,
     "transformers": LEARNING,
     "trl": LEARNING,

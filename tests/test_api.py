@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -51,13 +52,45 @@ def test_every_public_name_is_there() -> None:
 def test_a_store_is_opened_by_path_or_found(
     opened: modelstore.ModelStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Without a path it is the one around or beside the current directory."""
+    """It is the place itself, one around it, or beside it, as from the current directory."""
     monkeypatch.chdir(tmp_path)
     assert modelstore.open().models() == opened.models() == ["llama_1b", "llama_8b"]
     monkeypatch.chdir(opened.store.root / "llama_1b" / "v1.0")
     assert modelstore.open().store.root == opened.store.root
-    with pytest.raises(NoStoreError):
-        modelstore.open(tmp_path / "a")
+    for place in (tmp_path, tmp_path / "a", opened.store.root / "llama_1b"):
+        assert modelstore.open(place).store.root == opened.store.root
+    with pytest.raises(NoStoreError, match="there is no directory"):
+        modelstore.open(tmp_path / "mistyped")
+
+
+def test_a_listing_of_the_module_has_its_names() -> None:
+    """A shell that completes sees what is loaded later, too."""
+    assert set(modelstore.__all__) <= set(dir(modelstore))
+    code = "import modelstore; assert {'open', 'ModelStore'} <= set(dir(modelstore))"
+    root = Path(modelstore.__file__).parent.parent
+    subprocess.run([sys.executable, "-c", code], cwd=root, check=True)
+
+
+def test_a_pattern_may_stand_alone(opened: modelstore.ModelStore, tmp_path: Path) -> None:
+    """One pattern is one pattern, and not one for each of its letters."""
+    some = opened.checkout("v1.1", tmp_path / "some", files="c*.json")
+    assert some.written == ("config.json",)
+    assert opened.load("v1.1", files="*.safetensors").keys() == opened.load("v1.1").keys()
+    assert opened.reader("v1.1", files="*.safetensors").keys()
+    with pytest.raises(NotFoundError, match=r"no file that fits '\*\.gguf'"):
+        opened.load("v1.1", files="*.gguf")
+
+
+def test_weights_that_cannot_be_read_are_no_empty_model(
+    opened: modelstore.ModelStore, tmp_path: Path
+) -> None:
+    """The error names the version, and the way to its files."""
+    write_model(tmp_path / "cut", files={"model.safetensors": b"\x10\0\0\0\0\0\0\0{"})
+    opened.commit(tmp_path / "cut", "cut")
+    for read in (opened.load, opened.reader):
+        with pytest.raises(NotFoundError, match=r"from model\.safetensors") as caught:
+            read("cut@v1.0")
+        assert caught.value.hint.endswith("mstore checkout cut@v1.0 -o DIR")
 
 
 def test_versions_are_listed_newest_first(opened: modelstore.ModelStore) -> None:
@@ -189,9 +222,12 @@ def test_a_version_becomes_a_model_of_transformers(
     )
     transformers.LlamaForCausalLM(config).save_pretrained(tmp_path / "tiny")
     opened.commit(tmp_path / "tiny", "tiny")
+    before = files_of(opened.store.root)
+    shutil.rmtree(opened.store.meta / "tmp")  # what is only read needs no room to write
     model = opened.from_pretrained("tiny@v1.0")
     plain = transformers.LlamaForCausalLM.from_pretrained(tmp_path / "tiny")
     ids = torch.arange(8).reshape(1, 8)
     with torch.no_grad():
         assert torch.equal(model(ids).logits, plain(ids).logits)
-    assert not list((opened.store.meta / "tmp").iterdir())
+    assert files_of(opened.store.root) == before
+    assert not (opened.store.meta / "tmp").exists()

@@ -23,7 +23,7 @@ PLANTED = [
     ("ops/log.py", "from . import closure", "relative import"),
     ("store.py", "import click", "whose home is"),
     ("ops/log.py", "def f():\n    import torch", "whose home is"),
-    ("ops/log.py", "import tempfile", "whose home is nowhere"),
+    ("ops/log.py", "import tempfile", "whose home is"),
     ("ops/log.py", "import pandas", "has no home"),
     ("training/run.py", "import torch", "imports torch at the top"),
     ("training/run.py", "class A:\n    import transformers", "at the top"),

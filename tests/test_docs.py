@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from modelstore.cli import COMMANDS, cli
@@ -37,6 +39,19 @@ def test_the_command_line_reference_is_up_to_date() -> None:
         env=environment({"COLUMNS": "40", "MSTORE_MODEL": "other"}),
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md"])
+def test_what_is_typed_in_the_documents_can_be_typed(page: str) -> None:
+    """Every command of a session exists and takes the options it is given."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    typed = re.findall(r"^\$ mstore (.+)$", text, flags=re.MULTILINE)
+    assert typed
+    for line in typed:
+        name, *words = shlex.split(line)
+        command = cli.get_command(click.Context(cli), name)
+        assert command is not None, line
+        command.make_context(name, words, parent=click.Context(cli))
 
 
 # --- commands that messages name
@@ -207,7 +222,6 @@ SEEN: tuple[tuple[str, ...], ...] = (
     DIFFERENCES,
     (*DIFFERENCES, "--files"),
     ("verify",),
-    ("verify", "v0.9"),
     ("du",),
     ("commit", "two"),
     ("adopt", "old", "-n"),

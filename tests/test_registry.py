@@ -183,10 +183,36 @@ def test_an_older_copy_of_the_view_is_brought_up(tmp_path: Path) -> None:
     old = (registry.directory / VIEW).read_bytes()
     registry.change(add(5), AT)
     expected = registry.state().document
+    assert registry.state().notice == ""
     (registry.directory / VIEW).write_bytes(old)
     assert registry.state().document == expected
-    registry.change(add(6), AT)
+    assert "older than the records" in registry.state().notice
+    assert "older than the records" in registry.change(add(6), AT).notice
     check_whole(registry)
+
+
+def test_a_view_that_a_crash_left_behind_brings_no_notice(tmp_path: Path) -> None:
+    """It is older than the record that it lacks: nobody put it there."""
+    registry = grown(tmp_path, 2)
+    old, then = (registry.directory / VIEW).read_bytes(), (registry.directory / VIEW).stat()
+    registry.change(add(2), AT)
+    (registry.directory / VIEW).write_bytes(old)
+    os.utime(registry.directory / VIEW, ns=(then.st_atime_ns, then.st_mtime_ns))
+    assert registry.state().seq == 3
+    assert registry.state().notice == ""
+
+
+def test_edited_views_are_found_newest_first(tmp_path: Path) -> None:
+    """The one in place, then those that changes replaced; not those of mstore, or of other models."""
+    registry = grown(tmp_path, 2)
+    views = []
+    for number in range(3):
+        views.insert(0, (registry.directory / VIEW).read_bytes() + b" " * (number + 1))
+        (registry.directory / VIEW).write_bytes(views[0])
+        if number < 2:
+            assert "mstore adopt" in registry.change(add(2 + number), AT).notice
+    (tmp_path / ".mstore/adopted/m-x-0123456789abcdef.json").write_bytes(b"another model's")
+    assert registry.edited_views() == views
 
 
 def test_an_intact_view_of_another_history_is_kept(tmp_path: Path) -> None:

@@ -144,6 +144,19 @@ def test_where_there_is_none(tmp_path: Path) -> None:
         assert "mstore init" in caught.value.hint
 
 
+def test_a_mistyped_place_finds_no_store_beside_it(store: Store) -> None:
+    """Else what was meant for another store would go to this one."""
+    with pytest.raises(NoStoreError, match="there is no directory"):
+        find(store.root.parent / "tuned_modles")
+
+
+def test_our_own_registries_are_not_called_foreign(store: Store) -> None:
+    """The directory beside a store is no store, and that is all that is said."""
+    with pytest.raises(NoStoreError, match="there is no store") as caught:
+        Store(store.root.parent)
+    assert "did not make" not in str(caught.value)
+
+
 @pytest.mark.parametrize("start", [".", "tuned_models", "tuned_models/llama_1b", "src"])
 def test_the_registries_of_another_tool_are_no_store(tmp_path: Path, start: str) -> None:
     """The hint is to adopt their directory."""
@@ -170,6 +183,7 @@ def test_a_newer_format_is_refused(store: Store, change: dict[str, Any]) -> None
         Store(store.root)
     assert caught.value.exit_code == 13
     assert caught.value.hint == "pip install -U mstore"
+    assert "[]" not in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"format": 1, "features": 5}'])

@@ -146,7 +146,8 @@ def _table(title: str, values: Mapping[str, Any]) -> None:
 
 
 def _shown(key: str, value: object) -> str:
-    return output.size(value) if key == "model_size" and value else output.number(value)
+    is_size = key == "model_size" and isinstance(value, int) and value > 0
+    return output.size(value) if is_size else output.number(value)
 
 
 def _foreign(store: Store) -> list[ModelName]:

@@ -9,16 +9,14 @@ from modelstore.blobs.store import BlobStore
 from modelstore.blobs.transaction import (
     Added,
     Transaction,
-    abandoned_transactions,
-    remove_transaction,
+    remove_abandoned,
 )
 
 __all__ = [
     "BlobStore",
     "Transaction",
     "Added",
-    "abandoned_transactions",
-    "remove_transaction",
+    "remove_abandoned",
     "FrameHeader",
     "parse_header",
     "check_frame",

@@ -16,7 +16,7 @@ from modelstore.blobs.frame import BLOCK_LOG2, FrameHeader, check_frame, parse_h
 from modelstore.blobs.parallel import default_threads, in_order
 from modelstore.blobs.source import open_frame
 from modelstore.blobs.transaction import Transaction
-from modelstore.errors import IntegrityError, UsageError
+from modelstore.errors import IntegrityError, NotFoundError, UsageError
 from modelstore.hashing import Bytes, Digest, Hasher, digest_of
 
 _NAME = re.compile(r"[0-9a-f]{64}\Z")
@@ -81,6 +81,17 @@ class BlobStore:
         """
         with open_frame(self.path(digest), digest) as source:
             check_frame(source, digest)
+
+    def is_sound(self, digest: Digest) -> bool:
+        """Tell whether a blob, and all that it is built on, is here and as it was written."""
+        from modelstore.blobs.reader import opened  # decoding loads numpy
+
+        try:
+            with opened(self.path, digest) as reader:
+                reader.check()
+        except (IntegrityError, NotFoundError):
+            return False
+        return True
 
     def read(self, digest: Digest) -> bytes:
         """Return the raw bytes of a blob, which match its name.

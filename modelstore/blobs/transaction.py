@@ -9,8 +9,8 @@ from __future__ import annotations
 import itertools
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +18,13 @@ from types import TracebackType
 from modelstore import disk
 from modelstore.blobs.frame import FrameHeader, parse_header
 from modelstore.blobs.source import BytesSource, RawSource, open_frame
-from modelstore.errors import ConflictError, IntegrityError, LockTimeoutError, NotFoundError
+from modelstore.errors import (
+    ConflictError,
+    IntegrityError,
+    LockTimeoutError,
+    NotFoundError,
+    StoreError,
+)
 from modelstore.groupsync import GroupSync
 from modelstore.hashing import Digest, digest_of
 from modelstore.locks import locked
@@ -235,22 +241,24 @@ def _lock_of(directory: Path) -> Path:
 
 
 def _remove_lock(directory: Path) -> None:
-    disk.remove(directory.with_suffix(".lock"))
-    disk.remove(directory.with_suffix(".owner"))
+    with suppress(StoreError):  # what stays is known as abandoned; the error before it matters more
+        disk.remove(directory.with_suffix(".lock"))
+        disk.remove(directory.with_suffix(".owner"))
 
 
-def abandoned_transactions(root: Path) -> Iterator[Path]:
-    """Yield the directories in `tmp/` of the store ``root`` whose process is gone."""
-    for lock in sorted((root / "tmp").glob("*.lock")):
+def remove_abandoned(root: Path) -> int:
+    """Remove what transactions of killed processes left in the store ``root``; return how many.
+
+    A transaction makes its directory when it has its lock, and removes it while it has it. So a
+    directory whose lock is to be had is nobody's; a lock without one may be about to be taken.
+    """
+    removed = 0
+    for directory in sorted(path for path in (root / "tmp").glob("*") if path.is_dir()):
         try:
-            with locked(lock, timeout=0):
-                pass
+            with locked(_lock_of(directory), timeout=0):
+                removed += directory.is_dir()  # else it ended just now
+                disk.remove_tree(directory)
         except LockTimeoutError:
             continue
-        yield lock.with_suffix("")
-
-
-def remove_transaction(directory: Path) -> None:
-    """Remove what the abandoned transaction ``directory`` left."""
-    disk.remove_tree(directory)
-    _remove_lock(directory)
+        _remove_lock(directory)
+    return removed

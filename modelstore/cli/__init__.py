@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from modelstore.cli import common, completion, failures
+from modelstore.cli import common, completion, failures, output
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("init", "Make a directory a store"),
@@ -95,6 +95,17 @@ class _Commands(click.Group):
 def cli(ctx: click.Context, /, **_: Any) -> None:
     """Git for model weights: every fine-tune is a version that costs what changed."""
     common.settings(ctx)
+
+
+@cli.result_callback()
+@click.pass_context
+def _finish(ctx: click.Context, result: object) -> object:
+    """Print what changes found in place of registries, whichever command made them."""
+    chosen = common.settings(ctx)
+    for notice in dict.fromkeys(n for store in chosen.opened for n in store.notices):
+        if not chosen.json:
+            output.warn(notice)
+    return result
 
 
 def main(args: Sequence[str] | None = None) -> None:

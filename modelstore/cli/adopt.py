@@ -40,7 +40,9 @@ def adopt(
     """Take over a directory of models made without mstore.
 
     Every version whose files are there is stored, and stays where it is; nothing is deleted. A
-    version that is only registered stays listed, as missing. Running it again takes what is new.
+    version that is only registered stays listed, as missing. Running it again takes what is new,
+    what somebody wrote into a model_registry.json since, and brings back content that the store
+    has lost from directories that still hold it.
     """
     chosen = common.settings(ctx)
     root = _root(chosen, directory)
@@ -82,6 +84,8 @@ def _report(chosen: common.Settings, root: Path, plan: AdoptPlan, done: Adopted 
     if chosen.quiet:
         for made in done.versions if done else ():
             output.say(f"{made.model}@{made.version}")
+        for healed in done.healed if done else ():
+            output.say(healed.ref)
     else:
         _tell(root, plan, done)
     for version, problem in _problems(plan, done):
@@ -122,6 +126,15 @@ def _model(model: ModelPlan, done: Adopted | None) -> None:
     ]
     if rows:
         output.table(rows, right=(3,))
+    if model.edits.lines():
+        taken = "taken over" if done else "to take over"
+        output.say(f"  {taken} from the edited {VIEW}: {', '.join(model.edits.lines())}")
+    elif model.edits.in_place and done is None:
+        output.say(f"  the edited {VIEW} says nothing to take over; it is to be written again")
+    for version in model.versions:
+        if version.tree.skipped:
+            skipped = ", ".join(version.tree.skipped)
+            output.hint(f"skipped in {model.model}/{version.version}: {skipped}")
     if model.active and done is None:
         output.say(f"  ACTIVE is {model.active}")
     elif done is None and any(not v.missing for v in model.versions) and model.fresh:
@@ -131,16 +144,23 @@ def _model(model: ModelPlan, done: Adopted | None) -> None:
 def _what(model: ModelPlan, version: VersionPlan, done: Adopted | None) -> str:
     ref = f"{model.model}@{version.version}"
     if done is not None:
+        back = next((healed for healed in done.healed if healed.ref == ref), None)
+        if back is not None:
+            return f"{output.count(back.blobs, 'blob')} brought back"
         made = next((m for m in done.versions if f"{m.model}@{m.version}" == ref), None)
         if made is not None:
-            return f"{made.files} files, {output.size(made.stored)} new in the store"
+            files = output.count(made.files, "file")
+            return f"{files}, {output.size(made.stored)} new in the store"
         if any(failed.ref == ref for failed in done.failed):
             return "not taken"
     if version.problem:
         return "cannot be taken"
     if version.missing:
         return "listed; its files are missing"
-    return f"{len(version.tree.files)} files to store"
+    files = output.count(len(version.tree.files), "file")
+    if version.lost:
+        return f"content to bring back: {output.count(version.lost, 'blob')}, {files}"
+    return f"{files} to store"
 
 
 def _outlook(plan: AdoptPlan) -> None:
@@ -153,10 +173,15 @@ def _outlook(plan: AdoptPlan) -> None:
 def _summary(done: Adopted) -> None:
     size = sum(made.size for made in done.versions)
     stored = sum(made.stored for made in done.versions)
-    output.say(
-        f"Adopted {len(done.versions)} versions, {output.size(size)}; "
-        f"{output.size(stored)} new in the store"
-    )
+    if done.healed:
+        blobs = output.count(sum(healed.blobs for healed in done.healed), "blob")
+        versions = output.count(len(done.healed), "version")
+        output.say(f"Brought back {blobs} of {versions}")
+    if done.versions or done.models:
+        output.say(
+            f"Adopted {output.count(len(done.versions), 'version')}, {output.size(size)}; "
+            f"{output.size(stored)} new in the store"
+        )
     if done.active:
         output.say(f"ACTIVE: {', '.join(done.active)}")
     if done.releasable:
@@ -182,6 +207,7 @@ def _data(plan: AdoptPlan, done: Adopted | None) -> dict[str, Any]:
             "failed": [asdict(failed) for failed in done.failed],
             "active": list(done.active),
             "releasable": done.releasable,
+            "healed": {healed.ref: healed.blobs for healed in done.healed},
         }
     return data
 
@@ -192,6 +218,7 @@ def _model_data(model: ModelPlan) -> dict[str, Any]:
         "registry": model.registry,
         "active": model.active or None,
         "remarks": list(model.remarks),
+        "edits": model.edits.lines(),
         "versions": [
             {
                 "version": str(version.version),
@@ -199,6 +226,8 @@ def _model_data(model: ModelPlan) -> dict[str, Any]:
                 "action": _action(version),
                 "files": len(version.tree.files),
                 "size": version.size,
+                "lost": version.lost,
+                "skipped": list(version.tree.skipped),
                 "problem": version.problem,
             }
             for version in model.versions
@@ -209,4 +238,6 @@ def _model_data(model: ModelPlan) -> dict[str, Any]:
 def _action(version: VersionPlan) -> str:
     if version.problem:
         return "refuse"
+    if version.lost:
+        return "heal"
     return "list" if version.missing else "store"

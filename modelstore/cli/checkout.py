@@ -20,11 +20,11 @@ from modelstore.ops.resolve import resolve
     "--output",
     "directory",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Write here; default: the version's own directory in the store.",
+    help="Write here, outside the store; default: the version's own directory in it.",
 )
 @click.option("--files", multiple=True, metavar="GLOB", help="Only files that fit, as '*.json'.")
 @click.option("--release", is_flag=True, help="Take the files away again; the store has them.")
-@click.option("-f", "--force", is_flag=True, help="Overwrite local changes.")
+@click.option("-f", "--force", is_flag=True, help="Overwrite local changes; --release never does.")
 @common.store_options
 @common.quiet_option
 @common.json_option

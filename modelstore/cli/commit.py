@@ -65,7 +65,7 @@ def commit(ctx: click.Context, /, path: Path, parents: tuple[str, ...], **given:
     )
     with output.progress(chosen) as progress:
         made = make(store, path, model, options, progress)
-    _report(chosen, made, said=bool(options.message))
+    _report(chosen, made, said=bool(options.message), activated=options.activate)
 
 
 def _model(store: Store, chosen: common.Settings, path: Path) -> ModelName:
@@ -101,7 +101,7 @@ def _value(text: str) -> int | float | str:
         return text
 
 
-def _report(chosen: common.Settings, made: Committed, *, said: bool) -> None:
+def _report(chosen: common.Settings, made: Committed, *, said: bool, activated: bool) -> None:
     for warning in made.warnings:
         output.warn(warning)
     ref = f"{made.model}@{made.version}"
@@ -110,11 +110,12 @@ def _report(chosen: common.Settings, made: Committed, *, said: bool) -> None:
     elif chosen.quiet:
         output.say(ref)
     elif not made.created:
-        output.say(f"Nothing to commit: the files are those of {ref}")
+        active = ", which is ACTIVE now" if activated and made.active else ""
+        output.say(f"Nothing to commit: the files are those of {ref}{active}")
     else:
         active = ", ACTIVE" if made.active else ""
         output.say(f"{ref}  {made.id[:12]}{active}")
-        share = f" ({made.stored / made.size:.1%})" if made.size else ""
+        share = f" ({made.stored / made.size:.1%})" if 0 < made.size >= made.stored else ""
         output.say(
             f"  {output.count(made.files, 'file')}, {output.size(made.size)}; "
             f"{output.size(made.stored)} new in the store{share}"

@@ -13,7 +13,7 @@ from modelstore.cli.settings import Settings, settings
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-__all__ = ["Settings", "json_option", "quiet_option", "settings", "store_options"]
+__all__ = ["Settings", "json_option", "quiet_option", "settings", "silent_option", "store_options"]
 
 
 def _set(name: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
@@ -32,7 +32,7 @@ _OPTIONS = (
         metavar="DIR",
         expose_value=False,
         callback=_set("store"),
-        help="The store; default: MSTORE_STORE, else the one around the current directory.",
+        help="Find the store from DIR; default: MSTORE_STORE, else the current directory.",
     ),
     click.option(
         "-M",
@@ -82,3 +82,14 @@ def quiet_option(function: Function) -> Function:
         callback=_set("quiet"),
         help="Print only the result: the full ref, or the path.",
     )(function)
+
+
+def silent_option(what: str) -> Callable[[Function], Function]:
+    """Return what adds ``-q`` to a command that has no one result; ``what`` says what is left."""
+
+    def add(function: Function) -> Function:
+        return click.option(
+            "-q", "--quiet", is_flag=True, expose_value=False, callback=_set("quiet"), help=what
+        )(function)
+
+    return add

@@ -30,10 +30,12 @@ _MARKS = {"added": "+", "removed": "-"}
     metavar="N",
     help="Show the N most changed tensors.",
 )
-@click.option("--all", "all_", is_flag=True, help="Show every changed tensor.")
+@click.option(
+    "--all", "all_", is_flag=True, help="Show every changed tensor, and parameters that are equal."
+)
 @click.option("--exit-code", is_flag=True, help="Exit with 1 if a file differs.")
 @common.store_options
-@common.quiet_option
+@common.silent_option("Print nothing; for --exit-code.")
 @common.json_option
 @click.pass_context
 def diff(
@@ -50,6 +52,7 @@ def diff(
 
     Tensors are listed with the most changed first: relative is the length of the change over the
     length of the tensor (L2 norms), max the largest change of one value.
+    Marks: M modified, + or A added, - or D removed.
     """
     chosen = common.settings(ctx)
     store = chosen.open()
@@ -61,23 +64,34 @@ def diff(
     if chosen.json:
         output.emit("diff", _as_json(found, wanted))
     elif not chosen.quiet:
-        _show(found, wanted, None if all_ else top)
+        _show(found, wanted, top, all_=all_)
     return int(exit_code and not found.same_content)
 
 
-def _show(found: Difference, wanted: Sequence[str], top: int | None) -> None:
-    cost = f", which added {output.size(found.stored)}" if found.stored is not None else ""
-    output.say(f"{found.before} -> {found.after}{cost}")
+def _show(found: Difference, wanted: Sequence[str], top: int, *, all_: bool) -> None:
+    if found.before == found.after:
+        output.say(f"{found.before} is the same version on both sides: nothing differs")
+        if found.before.entry.parents:
+            output.hint(f"compare with its parent: mstore diff {found.before}~1 {found.before}")
+        return
+    output.say(f"{found.before} -> {found.after}{_cost(found)}")
     if "files" in wanted:
         _show_files(found)
     if "tensors" in wanted:
-        _show_tensors(found, top)
+        _show_tensors(found, None if all_ else top)
     if "params" in wanted:
-        _show_pairs("parameters", found.parameters)
+        _show_pairs("parameters", found.parameters, all_=all_)
     if "metrics" in wanted:
-        _show_pairs("metrics", found.metrics)
+        _show_pairs("metrics", found.metrics, all_=all_)
     for warning in found.warnings:
         output.warn(warning)
+
+
+def _cost(found: Difference) -> str:
+    """Return what B added to the store, which is only of interest if it came after A."""
+    if found.before.model == found.after.model and found.after.entry.seq < found.before.entry.seq:
+        return ", which is older"
+    return f", which added {output.size(found.stored)}" if found.stored is not None else ""
 
 
 def _show_files(found: Difference) -> None:
@@ -137,23 +151,24 @@ def _kind(side: tuple[str, tuple[int, ...]]) -> str:
     return f"{dtype} {'x'.join(map(str, shape)) or 'scalar'}"
 
 
-def _show_pairs(title: str, pairs: Sequence[Pair]) -> None:
+def _show_pairs(title: str, pairs: Sequence[Pair], *, all_: bool) -> None:
+    equal = sum(pair.equal for pair in pairs)
+    shown = [pair for pair in pairs if all_ or not pair.equal]
     if not pairs:
         return
-    output.say(f"{title}:")
-    output.table(
-        [
-            (
-                "   " if pair.equal else "  M",
-                pair.name,
-                output.number(pair.before),
-                "" if pair.equal else "->",
-                "" if pair.equal else output.number(pair.after),
-            )
-            for pair in pairs
-        ],
-        right=(2,),
-    )
+    output.say(f"{title}: {len(pairs) - equal} changed, {equal} equal")
+    if shown:
+        output.table([_pair_row(pair) for pair in shown], right=(2,))
+
+
+def _pair_row(pair: Pair) -> tuple[str, ...]:
+    if pair.equal:
+        return "   ", pair.name, output.number(pair.before), "", ""
+    if pair.before is None:
+        return "  A", pair.name, "", "", output.number(pair.after)
+    if pair.after is None:
+        return "  D", pair.name, output.number(pair.before), "", ""
+    return "  M", pair.name, output.number(pair.before), "->", output.number(pair.after)
 
 
 def _summary(changes: Sequence[str], same: int) -> str:

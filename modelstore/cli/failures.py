@@ -1,4 +1,4 @@
-"""The one place where an error becomes words on stderr and an exit code."""
+"""The one place where an error, or a signal, becomes words on stderr and an exit code."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import difflib
 import errno
 import json
 import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 import click
@@ -20,15 +23,33 @@ _INTERNAL = 70
 _INTERRUPTED = 130
 _BROKEN_PIPE = 141
 
+_STOPPING = ("SIGTERM", "SIGHUP")
+"""What a container, a batch system or a closed terminal ends a program with."""
+
+
+class _Stopped(KeyboardInterrupt):
+    """A signal that asks to stop: like Ctrl-C it leaves through every `finally` on its way."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
 
 def run(command: click.Command, args: list[str] | None, *, name: str = "mstore") -> NoReturn:
     """Run ``command`` and exit; no traceback ever reaches the user unless MSTORE_DEBUG is set."""
     words = sys.argv[1:] if args is None else args
     try:
-        with command.make_context(name, list(words), color=_color()) as context:
+        with (
+            _orderly_stop(),
+            command.make_context(name, list(words), color=_color()) as context,
+        ):
             result = command.invoke(context)
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
+    except _Stopped as stopped:
+        with suppress(OSError):  # the terminal may be what has gone
+            _exit(128 + stopped.number, "stopped by a signal", "", words)
+        sys.exit(128 + stopped.number)
     except (KeyboardInterrupt, click.exceptions.Abort):
         _interrupted(words)
     except click.ClickException as error:
@@ -44,6 +65,32 @@ def run(command: click.Command, args: list[str] | None, *, name: str = "mstore")
     except Exception as error:
         _internal(error, words)
     sys.exit(result if isinstance(result, int) else 0)
+
+
+@contextmanager
+def _orderly_stop() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP raise, so that what was staged is cleaned up; those ignored stay so.
+
+    A second one is ignored: it would cut the cleaning short.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    wanted = [getattr(signal, name) for name in _STOPPING if hasattr(signal, name)]
+    taken = [number for number in wanted if signal.getsignal(number) is signal.SIG_DFL]
+
+    def stop(number: int, _: object) -> None:
+        for one in taken:
+            signal.signal(one, signal.SIG_IGN)
+        raise _Stopped(number)
+
+    for number in taken:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def nearest(word: str, words: Iterable[str]) -> str:

@@ -32,7 +32,7 @@ def init(ctx: click.Context, directory: Path | None, bare: bool) -> None:
         )
         return
     word = "Made a store at" if made.created else "There is a store already at"
-    output.say(f"{word} {root}")
+    output.say(f"{word} {output.place(root)}")
     for model in made.models:
         output.say(f"  {model}: {made.store.state(model).base_model}")
     if made.created:

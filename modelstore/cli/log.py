@@ -7,14 +7,15 @@ from typing import Any
 import click
 
 from modelstore.cli import common, complete, output
-from modelstore.ops.history import History, graph
+from modelstore.ops.graph import graph
+from modelstore.ops.history import History
 from modelstore.ops.history import log as read
 
 
 @click.command()
 @click.argument("ref", required=False, default="", shell_complete=complete.refs)
 @click.option(
-    "-n", "limit", type=click.IntRange(min=1), metavar="N", help="At most N of each model."
+    "-n", "limit", type=click.IntRange(min=1), metavar="N", help="Only the N newest in all."
 )
 @click.option("--oneline", is_flag=True, help="One line per version.")
 @click.option("--graph", "draw", is_flag=True, help="Draw which version descends from which.")
@@ -24,7 +25,7 @@ from modelstore.ops.history import log as read
 def log(ctx: click.Context, ref: str, limit: int | None, oneline: bool, draw: bool) -> None:
     """Show the history, newest first.
 
-    With REF, that version and what it descends from; without, every version of every model.
+    With REF, that version and what it descends from; without, one model after the other.
     """
     chosen = common.settings(ctx)
     histories = read(chosen.open(), ref, limit=limit, context=chosen.context())
@@ -46,12 +47,15 @@ def log(ctx: click.Context, ref: str, limit: int | None, oneline: bool, draw: bo
 
 
 def _short(history: History, draw: bool) -> None:
-    lanes = [f"{lane} " for lane in graph(history.entries)] if draw else [""] * len(history.entries)
-    for lane, entry in zip(lanes, history.entries, strict=True):
+    lanes = graph(history.entries) if draw else ()
+    for number, entry in enumerate(history.entries):
         row = history.description.row(entry)
         digest = (row["id"] or "missing")[:12]
         subject = next(iter(row["message"].splitlines()), "")
+        lane = f"{lanes[number].prefix} " if draw else ""
         output.say(f"{lane}{digest.ljust(12)} {row['ref']}{_marks(row)} {subject}".rstrip())
+        for join in lanes[number].joins if draw else ():
+            output.say(join)
 
 
 def _long(history: History) -> None:
@@ -66,7 +70,7 @@ def _long(history: History) -> None:
             {
                 "id": row["id"] or "missing: its files are not here",
                 "parent": ", ".join(row["parents"]),
-                "date": f"{row['created_at']} ({output.ago(row['created_at'])})",
+                "date": _date(row["created_at"]),
                 "size": _size(row["sizes"]),
                 "metrics": _inline(metrics),
                 "params": _inline(row["training_parameters"]),
@@ -83,6 +87,11 @@ def _marks(row: dict[str, Any]) -> str:
     """Return what names a version besides its number, as in " (ACTIVE, prod)"."""
     marks = [*(["ACTIVE"] if row["active"] else []), *row["aliases"]]
     return f" ({', '.join(marks)})" if marks else ""
+
+
+def _date(moment: str) -> str:
+    """Return when, and how long ago that is; "" for a version that does not say."""
+    return f"{moment} ({output.ago(moment)})" if moment else ""
 
 
 def _size(sizes: dict[str, object]) -> str:

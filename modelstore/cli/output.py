@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 import click
@@ -81,6 +82,14 @@ def pairs(rows: Mapping[str, str], indent: str = "") -> None:
         click.echo(f"{indent}{printable(name).ljust(width)}  {printable(first)}")
         for other in others:
             click.echo(f"{indent}{' ' * width}  {printable(other)}")
+
+
+def place(path: Path) -> str:
+    """Return a path for people: from the current directory, where it lies below that."""
+    try:
+        return str(path.absolute().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
 
 
 def size(value: object) -> str:

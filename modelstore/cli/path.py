@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from modelstore.cli import common, complete, output
-from modelstore.ops.checkout import checkout, is_hydrated
+from modelstore.ops.checkout import checkout
 from modelstore.ops.resolve import resolve
 
 
@@ -17,16 +17,15 @@ from modelstore.ops.resolve import resolve
 def path(ctx: click.Context, ref: str) -> None:
     """Print the directory of a version, writing it if need be.
 
+    Every file in it is that of the version, or nothing is printed: changed files are an error.
+
     How scripts use the ACTIVE model: --model "$(mstore path)".
     """
     chosen = common.settings(ctx)
     store = chosen.open()
     resolved = resolve(store, ref, chosen.context())
-    manifest = store.manifest(resolved.model, resolved.entry)
-    directory = store.version_dir(resolved.model, resolved.entry.version)
-    if not is_hydrated(store, resolved, manifest):
-        with output.progress(chosen) as progress:
-            directory = checkout(store, resolved, progress=progress).path
+    with output.progress(chosen) as progress:
+        directory = checkout(store, resolved, progress=progress).path
     if chosen.json:
         output.emit("path", {"ref": str(resolved), "path": str(directory)})
     else:

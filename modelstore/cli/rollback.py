@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from modelstore.cli import common, complete
+from modelstore.cli import common, complete, output
 from modelstore.cli.set_active import report
 from modelstore.ops.pointer import rollback as step_back
 from modelstore.ops.resolve import resolve_model
@@ -27,4 +27,7 @@ def rollback(ctx: click.Context, name: str | None, steps: int, message: str) -> 
         chosen.model = name
     store = chosen.open()
     model = resolve_model(store, chosen.context())
-    report(chosen, step_back(store, model, steps=steps, why=message))
+    moved = step_back(store, model, steps=steps, why=message)
+    report(chosen, moved)
+    if moved.before != moved.after and not chosen.json:
+        output.hint(f"go back with: mstore set-active {model}@{moved.before}")

@@ -26,7 +26,7 @@ from modelstore.ops.resolve import resolve
 def set_active(ctx: click.Context, ref: str, expect: str, message: str) -> None:
     """Move ACTIVE to a version.
 
-    REF may be - for what was ACTIVE before.
+    REF may be - for what was ACTIVE before. That a version is ACTIVE already is no error.
     """
     chosen = common.settings(ctx)
     store = chosen.open()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
@@ -15,28 +15,38 @@ from modelstore.store import Store, find
 
 @dataclass(slots=True)
 class Settings:
-    """What the options before or after the verb said."""
+    """What the options before or after the verb said.
+
+    Attributes:
+        opened: the stores that the command opened so far.
+    """
 
     store: str = ""
     model: str = ""
     lock_timeout: float | None = None
     json: bool = False
     quiet: bool = False
+    opened: list[Store] = field(default_factory=list)
 
     def root(self) -> Path:
-        """Return where the store is: ``-C``, ``MSTORE_STORE``, or around the current directory."""
-        place = self.store or os.environ.get("MSTORE_STORE", "")
+        """Return the directory of ``-C`` or ``MSTORE_STORE``, else the store around this one."""
+        place = self.place()
         return Path(place) if place else find(Path.cwd())
 
+    def place(self) -> str:
+        """Return what ``-C`` or ``MSTORE_STORE`` said, or ""."""
+        return self.store or os.environ.get("MSTORE_STORE", "")
+
     def open(self) -> Store:
-        """Open the store.
+        """Open the store that is looked for from ``-C``, ``MSTORE_STORE`` or the current directory.
 
         Raises:
             NoStoreError: there is none.
         """
-        store = Store(self.root())
+        store = Store(find(Path(self.place() or ".")))
         if self.lock_timeout is not None:
             store.lock_timeout = self.lock_timeout
+        self.opened.append(store)
         return store
 
     def context(self) -> Context:

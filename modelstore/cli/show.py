@@ -75,7 +75,7 @@ def _show_version(store: Store, resolved: Resolved, chosen: common.Settings, all
             "notes": about["notes"],
             "size": output.size(sizes.get("logical")) if sizes else "",
             "new in store": output.size(sizes.get("stored")) if sizes else "",
-            "values": f"{sizes['parameters']:,}" if sizes.get("parameters") else "",
+            "parameters": f"{sizes['parameters']:,}" if sizes.get("parameters") else "",
         },
         indent="  ",
     )
@@ -201,7 +201,12 @@ def _provenance(manifest: Manifest | None) -> dict[str, Any]:
 def _section(title: str, values: dict[str, Any]) -> None:
     if values:
         output.say(f"  {title}")
-        output.pairs({key: output.number(value) for key, value in values.items()}, indent="    ")
+        output.pairs({key: _value(key, value) for key, value in values.items()}, indent="    ")
+
+
+def _value(key: str, value: object) -> str:
+    is_size = key == "model_size" and isinstance(value, int)  # adopted ones may be any text
+    return output.size(value) if is_size else output.number(value)
 
 
 def _tensors(count: int) -> str:

@@ -63,6 +63,9 @@ def _model(model: ModelStatus) -> None:
     if model.unregistered:
         names = ", ".join(model.unregistered)
         output.warn(f"{model.model}: not registered: {names}; take over with: mstore adopt")
+    if model.without_weights:
+        names = ", ".join(model.without_weights)
+        output.warn(f"{model.model}: neither registered nor with weights in it: {names}")
 
 
 def _changes(copy: WorkingCopy, prefix: str) -> None:
@@ -81,6 +84,7 @@ def _as_json(found: Status) -> dict[str, object]:
                 "versions": m.versions,
                 "absent": list(m.absent),
                 "unregistered": list(m.unregistered),
+                "without_weights": list(m.without_weights),
                 "notice": m.notice,
             }
             for m in found.models

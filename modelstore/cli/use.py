@@ -19,7 +19,8 @@ from modelstore.ops.resolve import default_model
 def use(ctx: click.Context, name: str | None, unset: bool) -> None:
     """Choose the default model.
 
-    A bare ref that could be of several models means this one. Without MODEL, print it.
+    A bare ref that could be of several models means this one. Without MODEL, print it: the one
+    last committed to, where none was chosen.
     """
     chosen = common.settings(ctx)
     store = chosen.open()
@@ -33,5 +34,11 @@ def use(ctx: click.Context, name: str | None, unset: bool) -> None:
     current = default_model(store)
     if chosen.json:
         output.emit("use", {"model": current})
+    elif current is None:
+        output.say("no default model")
+    elif unset:
+        output.say(f"no default model; bare refs fall back to {current}, last committed to")
     else:
-        output.say(current or "no default model")
+        output.say(current)
+        if not store.config().get("default_model"):
+            output.hint("it is the one last committed to; choose with: mstore use MODEL")

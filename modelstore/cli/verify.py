@@ -16,7 +16,7 @@ _NAMED = 3
 @click.command()
 @click.argument("refs", metavar="[REF]...", nargs=-1, shell_complete=complete.refs)
 @common.store_options
-@common.quiet_option
+@common.silent_option("Print problems only.")
 @common.json_option
 @click.pass_context
 def verify(ctx: click.Context, refs: tuple[str, ...]) -> int:
@@ -31,7 +31,10 @@ def verify(ctx: click.Context, refs: tuple[str, ...]) -> int:
         versions = [resolve(store, ref, chosen.context()) for ref in refs]
     else:
         model = chosen.model_name()
-        versions = [one for one in active_versions(store) if model in (None, one.model)]
+        active = [one for one in active_versions(store) if model in (None, one.model)]
+        versions = [one for one in active if one.id is not None]
+        for missing in (one for one in active if one.id is None):
+            output.hint(f"{missing} is registered but its files are missing: nothing to verify")
     with output.progress(chosen) as progress:
         found = [check(store, version, progress) for version in versions]
     if chosen.json:
@@ -39,7 +42,7 @@ def verify(ctx: click.Context, refs: tuple[str, ...]) -> int:
     else:
         for one in found:
             _show(one, quiet=chosen.quiet)
-        if not found:
+        if not found and not store.models():
             output.hint("no versions yet; next: mstore commit DIR -M MODEL -m MESSAGE")
     return int(not all(one.sound for one in found))
 
@@ -55,7 +58,9 @@ def _show(found: Verified, *, quiet: bool) -> None:
     output.say(f"{found.resolved}: {count} problem{'s' if count > 1 else ''}")
     for problem in found.problems:
         output.say(f"  {_line(problem)}")
-    if any(problem.directory is None for problem in found.problems):
+    if found.held_by is not None:
+        output.hint(f"'{found.held_by}' still holds the files; take them in with: mstore adopt")
+    elif any(problem.directory is None for problem in found.problems):
         output.hint("the store is damaged; put the blobs back from an intact copy of it")
     else:
         output.hint(f"the store is sound; write the files again: mstore checkout {found.resolved}")

@@ -34,4 +34,5 @@ def split(source: Source) -> Split:
             warning = warning or f"{quoted(source.name)} is no valid {one.name} file: {error}"
         else:
             return Split(one.name, spans, warning)
+    warning = warning and f"{warning}; it is stored as plain bytes"
     return Split(_OPAQUE.name, checked_cover(_OPAQUE.spans(source), source.size), warning)

@@ -3,7 +3,7 @@
 First a registry of ours lists every version that the old one lists, as missing, with all that was
 said of it. Then each version whose files are there is committed where it lies, oldest first, so
 that it can be stored as a change of the one before. A run that was cut short is continued by
-running it again.
+running it again; so is what was put there since, edited in the registry, or lost from the store.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from modelstore.ops import working
 from modelstore.ops.adopt_plan import AdoptPlan, ModelPlan, VersionPlan
 from modelstore.ops.card import MODEL_INFO, README
 from modelstore.ops.commit import CommitOptions, Committed, commit
+from modelstore.ops.edits import read_edits
 from modelstore.ops.foreign_entry import beside
+from modelstore.ops.heal import heal
 from modelstore.ops.resolve import resolve
 from modelstore.progress import Progress, silent
 from modelstore.sizes import human_size
@@ -39,6 +41,14 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
+class Healed:
+    """A version whose content the store had lost and now has again: how many blobs came back."""
+
+    ref: str
+    blobs: int
+
+
+@dataclass(frozen=True, slots=True)
 class Adopted:
     """What adopt did.
 
@@ -49,6 +59,7 @@ class Adopted:
         failed: those whose files could not be taken.
         releasable: bytes that ``mstore checkout --release`` of the adopted versions would free.
         active: the ACTIVE version of each model, as full refs.
+        healed: those whose content was brought back.
     """
 
     models: tuple[ModelName, ...]
@@ -57,6 +68,7 @@ class Adopted:
     failed: tuple[Failed, ...]
     releasable: int
     active: tuple[str, ...]
+    healed: tuple[Healed, ...] = ()
 
 
 def adopt(
@@ -85,6 +97,7 @@ def adopt(
         if model.fresh:
             _register(store, model)
     done: list[Committed] = []
+    healed: list[Healed] = []
     failed = list(_problems(plan))
     releasable = 0
     for model in plan.models:
@@ -92,9 +105,12 @@ def adopt(
             result = _try(store, model, version, plan.follow_symlinks, progress)
             if isinstance(result, Failed):
                 failed.append(result)
+            elif isinstance(result, Healed):
+                healed.append(result)
             else:
                 done.append(result)
                 releasable += _releasable(version)
+        _note(store, model)
     return Adopted(
         models=tuple(model.model for model in plan.models if model.fresh),
         versions=tuple(done),
@@ -102,6 +118,7 @@ def adopt(
         failed=tuple(failed),
         releasable=releasable,
         active=tuple(_active(store, plan)),
+        healed=tuple(healed),
     )
 
 
@@ -117,11 +134,22 @@ def _register(store: Store, plan: ModelPlan) -> None:
     store.change(plan.model, decide, adopting=True)
 
 
+def _note(store: Store, plan: ModelPlan) -> None:
+    """Take over what edited views say of known versions, and write what `.mstore` lacks of records."""
+    registry = store.registry(plan.model)
+    if plan.edits.pending:  # read anew: the edited view may have given way to a commit meanwhile
+        store.change(plan.model, lambda state: read_edits(registry, state).change(state))
+    elif any(version.lost for version in plan.versions) and not registry.has_records():
+        store.change(plan.model, lambda _: Change("adopt", why="brought content back"))
+
+
 def _try(
     store: Store, model: ModelPlan, plan: VersionPlan, follow_symlinks: bool, progress: Progress
-) -> Committed | Failed:
-    """Commit one version; what is wrong with it alone must not keep the others out."""
+) -> Committed | Healed | Failed:
+    """Store one version; what is wrong with it alone must not keep the others out."""
     try:
+        if plan.lost:
+            return _bring_back(store, model, plan, progress)
         return _take(store, model, plan, follow_symlinks, progress)
     except DiskFullError:
         raise
@@ -129,12 +157,28 @@ def _try(
         return Failed(f"{model.model}@{plan.version}", error.message, error.hint)
 
 
+def _bring_back(store: Store, model: ModelPlan, plan: VersionPlan, progress: Progress) -> Healed:
+    """Bring back what the store has lost of a version, and note that its files lie there."""
+    resolved = resolve(store, f"{model.model}@{plan.version}")
+    directory = _directory(model, plan)
+    count = heal(store, resolved, directory, progress)
+    manifest = store.manifest(model.model, resolved.entry)
+    if working.compare(directory, manifest, None).clean:
+        working.record(store, directory, resolved, manifest.files)
+    return Healed(str(resolved), count)
+
+
+def _directory(model: ModelPlan, plan: VersionPlan) -> Path:
+    if plan.directory is None:
+        raise ConflictError(f"{model.model}@{plan.version} has no files", "run: mstore adopt")
+    return plan.directory
+
+
 def _take(
     store: Store, model: ModelPlan, plan: VersionPlan, follow_symlinks: bool, progress: Progress
 ) -> Committed:
     """Commit the files of one version where they lie."""
-    if plan.directory is None:
-        raise ConflictError(f"{model.model}@{plan.version} has no files", "run: mstore adopt")
+    directory = _directory(model, plan)
     state = store.state(model.model)
     said = plan.told
     options = CommitOptions(
@@ -153,11 +197,11 @@ def _take(
         extra=beside(plan.values),
         op="adopt",
     )
-    committed = commit(store, plan.directory, model.model, options, progress)
+    committed = commit(store, directory, model.model, options, progress)
     if not plan.in_place:
         resolved = resolve(store, f"{model.model}@{committed.version}")
         manifest = store.manifest(model.model, resolved.entry)
-        working.record(store, plan.directory, resolved, manifest.files)
+        working.record(store, directory, resolved, manifest.files)
     return committed
 
 

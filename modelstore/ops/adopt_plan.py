@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from modelstore.names import ModelName, Version
+from modelstore.ops.edits import Edits
 from modelstore.ops.foreign_entry import Told
 from modelstore.ops.tree import Tree
 
@@ -31,6 +32,7 @@ class VersionPlan:
         values: its entry in the registry until its files are stored.
         told: what is known of it.
         problem: why its files cannot be taken, one sentence, or "".
+        lost: blobs of it that the store has lost and its files bring back; 0: it is new.
     """
 
     version: Version
@@ -39,11 +41,12 @@ class VersionPlan:
     values: Mapping[str, Any]
     told: Told
     problem: str = ""
+    lost: int = 0
 
     @property
     def missing(self) -> bool:
         """Whether there is nothing to store."""
-        return not self.tree.files
+        return not self.tree.files and not self.lost
 
     @property
     def size(self) -> int:
@@ -67,6 +70,7 @@ class ModelPlan:
         active: the version that was recorded as active, or "".
         values: further keys of the registry.
         remarks: what the user should know, one sentence each.
+        edits: what somebody wrote into a registry of mstore.
     """
 
     model: ModelName
@@ -75,6 +79,7 @@ class ModelPlan:
     active: str = ""
     values: Mapping[str, Any] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    edits: Edits = field(default_factory=Edits)
 
     @property
     def fresh(self) -> bool:
@@ -84,7 +89,8 @@ class ModelPlan:
     @property
     def pending(self) -> bool:
         """Whether there is anything to do."""
-        return self.fresh or any(not version.missing for version in self.versions)
+        some = any(not version.missing for version in self.versions)
+        return self.fresh or some or self.edits.pending
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,21 +1,87 @@
-"""The two small files that every version directory has: README.md and model_info.json.
+"""The small files that every version directory has: manifest.json, README.md, model_info.json.
 
-They are generated only where the committed directory has none, and never change after the commit.
+The last two are generated only where the committed directory has none, and never change after the
+commit: made again from the registry they have the same bytes.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from modelstore.hashing import Digest
-from modelstore.manifest import Manifest, from_scalars
+from modelstore import disk
+from modelstore.hashing import Digest, digest_of
+from modelstore.manifest import Manifest, encode, from_scalars
 from modelstore.names import ModelName
+from modelstore.ops.resolve import Resolved
 from modelstore.sizes import human_size
+from modelstore.store import MANIFEST, Store
 
 README = "README.md"
 MODEL_INFO = "model_info.json"
+SMALL = (MANIFEST, MODEL_INFO, README)
+
+
+def small_files(
+    store: Store,
+    model: ModelName,
+    version: str,
+    manifest: Manifest,
+    parents: Sequence[Resolved],
+    description: str,
+) -> dict[str, bytes]:
+    """Return the small files of a version by name; content goes before generated text."""
+    encoded = encode(manifest)
+    named = {str(p.id): str(p.entry.version) if p.model == model else str(p) for p in parents}
+    small = {
+        README: readme(model, version, manifest, named, description),
+        MODEL_INFO: model_info(model, version, manifest, digest_of(encoded), description),
+    }
+    for name in small:
+        file = manifest.file(name)
+        if file is not None:
+            small[name] = b"".join(store.blobs.read(span.blob) for span in file.spans)
+    return {**small, MANIFEST: encoded}
+
+
+def restore(store: Store, resolved: Resolved, manifest: Manifest, *, force: bool) -> None:
+    """Write the small files that a version's directory lacks, byte for byte what was there.
+
+    One that was generated, and would be generated otherwise today, stays away.
+
+    Args:
+        force: also put right a manifest that is not the version's.
+    """
+    home = store.version_dir(resolved.model, resolved.entry.version)
+    if all((home / name).exists() for name in SMALL) and not force:
+        return
+    expected = {**resolved.entry.mapping("generated"), MANIFEST: resolved.id}
+    small = small_files(
+        store,
+        resolved.model,
+        str(resolved.entry.version),
+        manifest,
+        list(_parents(store, resolved, manifest)),
+        resolved.entry.text("description"),
+    )
+    for name in SMALL:
+        path, wanted = home / name, expected.get(name)
+        if wanted is None or digest_of(small[name]) != wanted:
+            continue
+        if not path.exists():
+            disk.make_dir(home)
+            disk.replace(path, small[name])
+        elif force and name == MANIFEST and path.read_bytes() != small[name]:
+            disk.replace(path, small[name])
+
+
+def _parents(store: Store, resolved: Resolved, manifest: Manifest) -> Iterator[Resolved]:
+    """Yield those parents that are still versions, of this model or of another."""
+    models = [resolved.model, *(m for m in store.models() if m != resolved.model)]
+    for digest in manifest.parents:
+        found = ((model, store.state(model).with_id(digest)) for model in models)
+        yield from [Resolved(model, entry) for model, entry in found if entry][:1]
 
 
 def model_info(

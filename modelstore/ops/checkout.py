@@ -13,16 +13,17 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from modelstore import disk
-from modelstore.errors import ConflictError, DiskFullError, IntegrityError, NotFoundError
+from modelstore.errors import DiskFullError, IntegrityError, NotFoundError
 from modelstore.groupsync import GroupSync
 from modelstore.hashing import Hasher
 from modelstore.manifest import FileEntry, Manifest
-from modelstore.ops import working
+from modelstore.ops import card, place, refusal, working
+from modelstore.ops.refusal import names
 from modelstore.ops.resolve import Resolved
 from modelstore.ops.working import Checkout, checkout_at
 from modelstore.progress import Progress, silent
 from modelstore.sizes import human_size
-from modelstore.store import MANIFEST, Store
+from modelstore.store import Store
 
 _ROOM = 16 << 20
 """Bytes that a checkout leaves free: directories, the registry, other people's last writes."""
@@ -58,30 +59,42 @@ def checkout(
 ) -> CheckedOut:
     """Write the files of a version into its own directory, or into ``output``.
 
+    Files that are right already stay, so doing it again proves that the directory is right; its
+    own directory gets back its small files too. That it was done is noted in the store if that can
+    be written to; nothing is lost where it cannot.
+
     Args:
+        output: a directory outside the store.
         files: shell patterns; only the files that fit one are written.
         force: overwrite local changes.
 
     Raises:
-        ConflictError: a local change, or a file of somebody else, would be overwritten.
+        ConflictError: a local change, or a file of somebody else, would be overwritten; or
+            ``output`` lies in the store.
         DiskFullError: no room; nothing was written.
         IntegrityError: a blob is damaged; nothing was changed.
     """
     manifest = store.manifest(resolved.model, resolved.entry)
-    target = _target(store, resolved, manifest, output)
+    target = place.target(store, resolved, manifest, output)
     wanted = _select(manifest, files)
     known = checkout_at(store, target)
     kept, missing, foreign = _sort_out(target, wanted, known)
-    stale = [] if files else _stale(store, target, manifest, known)
+    stale = [] if files else _stale(target, manifest, known)
     changed = [*foreign, *(path for path, clean in stale if not clean)]
     if changed and not force:
-        raise _would_overwrite(target, changed)
+        raise refusal.would_overwrite(store, resolved, target, changed)
+    place.sweep(target)
     _check_room(target, missing)
     disk.make_dir(target)
-    _write(store, target, missing, progress)
+    if missing:
+        _write(store, target, missing, progress)
     removed = tuple(path for path, _ in stale)
     _remove(target, removed)
-    if not files:
+    if place.is_home(store, resolved, target):
+        card.restore(store, resolved, manifest, force=force)
+    if files:
+        working.record_part(store, target, resolved, manifest, wanted)
+    elif not working.is_recorded(target, resolved, manifest.files, known):
         working.record(store, target, resolved, manifest.files)
     return CheckedOut(
         path=target,
@@ -102,30 +115,21 @@ def release(store: Store, resolved: Resolved, *, output: Path | None = None) -> 
         IntegrityError: the store lacks, or has damaged, a blob of it; nothing is removed.
     """
     manifest = store.manifest(resolved.model, resolved.entry)
-    target = _target(store, resolved, manifest, output)
+    target = place.target(store, resolved, manifest, output)
     differences = working.compare(target, manifest, checkout_at(store, target))
     if differences.modified:
-        raise ConflictError(
-            f"'{target}' has changes: {_names(differences.modified)}",
-            f"commit them with: mstore commit {target}",
-        )
+        raise refusal.would_lose(store, resolved, target, differences.modified)
     for digest in sorted(manifest.blobs()):
         store.blobs.check(digest)
-    stay = set() if output else {"README.md", "model_info.json", MANIFEST}
+    usual = store.version_dir(resolved.model, resolved.entry.version)
+    stay = set(card.SMALL) if target == usual else set()
     gone = [f for f in manifest.files if f.path not in stay | set(differences.missing)]
     _remove(target, [file.path for file in gone])
     working.forget(store, target)
+    if target != usual and place.is_home(store, resolved, target):
+        disk.remove_empty_dirs([target])  # adopted under another name; the usual one stays
     size = sum(file.size for file in gone)
     return CheckedOut(target, (), tuple(sorted(stay)), tuple(file.path for file in gone), size)
-
-
-def is_hydrated(store: Store, resolved: Resolved, manifest: Manifest) -> bool:
-    """Tell whether the version's own directory holds all its files, by name and size."""
-    directory = store.version_dir(resolved.model, resolved.entry.version)
-    try:
-        return all((directory / f.path).stat().st_size == f.size for f in manifest.files)
-    except OSError:
-        return False
 
 
 def write_file(store: Store, file: FileEntry, path: Path, progress: Progress, before: int) -> None:
@@ -151,17 +155,6 @@ def write_file(store: Store, file: FileEntry, path: Path, progress: Progress, be
         )
 
 
-def _target(store: Store, resolved: Resolved, manifest: Manifest, output: Path | None) -> Path:
-    if output is not None:
-        return output.absolute()
-    if manifest.file(MANIFEST) is not None:
-        raise ConflictError(
-            f"{resolved} has a file {MANIFEST!r} of its own, which the store's would hide",
-            f"mstore checkout {resolved} -o DIR",
-        )
-    return store.version_dir(resolved.model, resolved.entry.version)
-
-
 def _select(manifest: Manifest, patterns: Sequence[str]) -> list[FileEntry]:
     if not patterns:
         return list(manifest.files)
@@ -169,7 +162,7 @@ def _select(manifest: Manifest, patterns: Sequence[str]) -> list[FileEntry]:
     if not found:
         raise NotFoundError(
             f"no file fits {', '.join(map(repr, patterns))}",
-            f"it has: {_names([file.path for file in manifest.files])}",
+            f"it has: {names([file.path for file in manifest.files])}",
         )
     return found
 
@@ -186,7 +179,7 @@ def _sort_out(
             continue
         missing.append(file)
         if _in_the_way(target, path) or (
-            os.path.lexists(path) and not _is_untouched(path, file.path, known)
+            os.path.lexists(path) and not working.is_untouched(path, file.path, known)
         ):
             foreign.append(file.path)
     return kept, missing, foreign
@@ -206,44 +199,24 @@ def _in_the_way(target: Path, path: Path) -> list[Path]:
     ]
 
 
-def _is_untouched(path: Path, name: str, known: Checkout | None) -> bool:
-    """Tell whether the file is still what the last checkout wrote there."""
-    return (
-        known is not None
-        and path.is_file()
-        and not path.is_symlink()
-        and name in known.files
-        and known.files[name].stamp == working.stamp(path)
-    )
-
-
-def _stale(
-    store: Store, target: Path, manifest: Manifest, known: Checkout | None
-) -> list[tuple[str, bool]]:
+def _stale(target: Path, manifest: Manifest, known: Checkout | None) -> list[tuple[str, bool]]:
     """Return the files of another version that lie here, and whether each is still untouched."""
     if known is None:
         return []
     paths = {file.path for file in manifest.files}
     return [
-        (name, _is_untouched(target / name, name, known))
+        (name, working.is_untouched(target / name, name, known))
         for name in known.files
         if name not in paths and os.path.lexists(target / name)
     ]
 
 
-def _would_overwrite(target: Path, changed: Sequence[str]) -> ConflictError:
-    return ConflictError(
-        f"'{target}' has files that would be lost: {_names(changed)}",
-        f"commit them with: mstore commit {target}; or overwrite them with -f",
-    )
-
-
 def _check_room(target: Path, missing: Sequence[FileEntry]) -> None:
-    place = target
-    while not place.exists():
-        place = place.parent
+    existing = target
+    while not existing.exists():
+        existing = existing.parent
     need = sum(file.size for file in missing)
-    free = disk.free_space(place)
+    free = disk.free_space(existing)
     if need + _ROOM > free:
         raise DiskFullError(
             f"'{target}' needs {human_size(need)} and {human_size(free)} are free",
@@ -253,7 +226,7 @@ def _check_room(target: Path, missing: Sequence[FileEntry]) -> None:
 
 def _write(store: Store, target: Path, missing: Sequence[FileEntry], progress: Progress) -> None:
     total = sum(file.size for file in missing)
-    staging = target / f".mstore-{os.urandom(4).hex()}.tmp"
+    staging = place.staging(target)
     disk.make_new_dir(staging)
     try:
         with GroupSync(target) as group:
@@ -265,10 +238,10 @@ def _write(store: Store, target: Path, missing: Sequence[FileEntry], progress: P
                 done += file.size
             group.sync()
         for number, file in enumerate(missing):
-            place = target / file.path
-            _clear_way(target, place)
-            disk.make_dir(place.parent)
-            disk.rename_unsynced(staging / str(number), place)
+            final = target / file.path
+            _clear_way(target, final)
+            disk.make_dir(final.parent)
+            disk.rename_unsynced(staging / str(number), final)
         for directory in {(target / file.path).parent for file in missing}:
             disk.sync_dir(directory)
     finally:
@@ -279,12 +252,12 @@ def _scaled(progress: Progress, total: int) -> Progress:
     return lambda stage, done, _: progress(stage, done, total)
 
 
-def _clear_way(target: Path, place: Path) -> None:
+def _clear_way(target: Path, final: Path) -> None:
     """Remove what may be overwritten but a rename cannot: a directory, or a file for a directory."""
-    for path in _in_the_way(target, place):
+    for path in _in_the_way(target, final):
         disk.remove(path)
-    if place.is_dir() and not place.is_symlink():
-        disk.remove_tree(place)
+    if final.is_dir() and not final.is_symlink():
+        disk.remove_tree(final)
 
 
 def _remove(target: Path, paths: Sequence[str]) -> None:
@@ -292,8 +265,3 @@ def _remove(target: Path, paths: Sequence[str]) -> None:
         disk.remove(target / path)
     below = {(target / path).parent for path in paths} - {target}
     disk.remove_empty_dirs(below)
-
-
-def _names(paths: Sequence[str], limit: int = 5) -> str:
-    more = f" and {len(paths) - limit} more" if len(paths) > limit else ""
-    return ", ".join(paths[:limit]) + more

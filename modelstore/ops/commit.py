@@ -6,27 +6,30 @@ that dies with it.
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from modelstore import disk, manifest
-from modelstore.errors import NotFoundError, UsageError
+from modelstore.blobs import remove_abandoned
+from modelstore.errors import NotFoundError, StoreError
 from modelstore.hashing import Digest
 from modelstore.manifest import Manifest
-from modelstore.names import ModelName, is_version, parse_version
-from modelstore.ops import card, leftover, working
+from modelstore.names import ModelName
+from modelstore.ops import working
+from modelstore.ops.heal import heal, mend_manifest
+from modelstore.ops.origin import Place, content, info_mapping, info_text, place_of, state_of
+from modelstore.ops.pointer import set_active
 from modelstore.ops.publish import Publication, Published
 from modelstore.ops.resolve import Context, Resolved, resolve
 from modelstore.ops.scan import Scanned, scan
 from modelstore.ops.stage import stage
-from modelstore.ops.tree import Found, Tree, walk
+from modelstore.ops.tree import Tree
 from modelstore.progress import Progress, silent
-from modelstore.registry import VIEW
-from modelstore.state import State, empty_document
-from modelstore.store import MANIFEST, META, Store, model_of_path, now
+from modelstore.state import State
+from modelstore.store import Store, now
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,7 @@ class Committed:
         active: whether it is ACTIVE now.
         files, tensors: how many it has.
         size: bytes of its files.
+        brought_back: blobs of the version that the store had lost and now has again.
         stored: bytes it added to the store.
         new_blobs: blobs it added, the manifest not counted.
         skipped: paths that a rule left out.
@@ -101,6 +105,7 @@ class Committed:
     files: int
     tensors: int
     size: int
+    brought_back: int
     stored: int
     new_blobs: int
     skipped: tuple[str, ...]
@@ -118,22 +123,31 @@ def commit(
 
     A version directory of the model that no registry knows yet is taken as what its name says.
 
+    Where there is nothing to commit, what the store has lost of the version is brought back.
+
     Raises:
         NotFoundError: nothing at ``path``, or a parent that does not exist.
         ConflictError: the version exists, or a file changed while it was read.
         DiskFullError: no room; nothing was changed.
     """
-    state = _state(store, model)
-    place = _place(store, path, model, state, options.version)
-    tree = _content(store, path, place, options)
+    state = state_of(store, model)
+    place = place_of(store, path, model, options.version)
+    tree = content(store, path, place, follow_symlinks=options.follow_symlinks)
     parents = _parents(store, model, state, place, options)
+    mended = sum(mend_manifest(store, parent) for parent in parents)
     scanned = scan(tree.files, progress)
     draft = _draft(path, state, parents, scanned, options)
-    warnings = (*_warnings(scanned), *_schema_warning(store, parents, draft, options))
-    outcome = _Outcome(draft, tree, warnings, tuple(parents))
-    if not options.allow_empty and not place.adoptable and _equals(store, parents, draft):
-        return outcome.nothing()
+    outcome = _Outcome(draft, tree, _warnings(scanned), tuple(parents))
+    same = None if options.allow_empty or place.adoptable else _same(store, model, parents, draft)
+    if same is not None:
+        mended += heal(store, same, path, progress)
+        return outcome.nothing(store, same, options, mended)
+    outcome = replace(
+        outcome, warnings=(*outcome.warnings, *_schema_warning(store, parents, draft, options))
+    )
+    _require_writable(store)
     store.prepare()
+    remove_abandoned(store.meta)
     with store.blobs.transaction() as transaction:
         staged = stage(store, transaction, scanned, parents, progress)
         digest = transaction.add_bytes(manifest.encode(draft))
@@ -151,80 +165,17 @@ def commit(
         activate=options.activate,
         message=options.message,
         note=options.note,
-        description=options.description or _info_text(path, "description"),
+        description=options.description or info_text(path, "description"),
         author=options.author,
         extra=options.extra,
         op=options.op,
     ).publish(store)
     _settle(store, path, published, scanned, options, place)
-    return outcome.created(published)
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where the committed path lies.
-
-    Attributes:
-        checkout: the version it was checked out from, or None.
-        adoptable: the version it is called if it is a version directory that is not registered.
-        own: files in it that mstore generated, by their digest.
-    """
-
-    checkout: Resolved | None = None
-    adoptable: str = ""
-    own: Mapping[str, str] = field(default_factory=dict)
-
-
-def _state(store: Store, model: ModelName) -> State:
-    registry = store.registry(model)
-    known = registry.exists() or registry.is_foreign()  # a foreign one is refused before any work
-    return registry.state() if known else State(empty_document(model))
-
-
-def _place(store: Store, path: Path, model: ModelName, state: State, version: str) -> _Place:
-    inside = model_of_path(store, path)
-    if (
-        inside is not None
-        and is_version(inside[1])
-        and path.resolve().parent.parent == (store.root.resolve())
-    ):
-        home, name = inside
-        entry = _state(store, home).entry(name)
-        if entry is not None and entry.id is not None:
-            own = {**entry.mapping("generated"), MANIFEST: entry.id}
-            return _Place(checkout=Resolved(home, entry), own=own)
-        if home == model and name == str(parse_version(name)) and version in ("", name):
-            return _Place(adoptable=name, own=leftover.own_files(path))
-        return _Place()
-    known = working.checkout_at(store, path)
-    if known is not None and store.registry(known.model).exists():
-        entry = store.state(known.model).with_id(known.id)
-        return _Place(checkout=Resolved(known.model, entry)) if entry else _Place()
-    return _Place()
-
-
-def _content(store: Store, path: Path, place: _Place, options: CommitOptions) -> Tree:
-    root, real = store.root.resolve(), path.resolve()
-    internal = real.is_relative_to(root / META)
-    of_a_run = real.is_relative_to(root / META / "runs")  # what a training has made
-    if real == root or real in root.parents or (internal and not of_a_run):
-        raise UsageError(f"'{path}' is the store itself", "give the directory of one version")
-    if real.parent == root and real.is_dir() and (real / VIEW).exists():
-        raise UsageError(f"'{path}' holds all versions of a model", f"give one: {path}/v1.0")
-    tree = walk(path, follow_symlinks=options.follow_symlinks)
-    files = tuple(file for file in tree.files if not _is_own(file, place))
-    if not files:
-        raise UsageError(f"'{path}' holds no files to commit", "check the path and .mstoreignore")
-    return Tree(files, tree.skipped)
-
-
-def _is_own(file: Found, place: _Place) -> bool:
-    digest = place.own.get(file.path)
-    return digest is not None and working.hash_file(file.source) == digest
+    return outcome.created(published, mended)
 
 
 def _parents(
-    store: Store, model: ModelName, state: State, place: _Place, options: CommitOptions
+    store: Store, model: ModelName, state: State, place: Place, options: CommitOptions
 ) -> list[Resolved]:
     if options.parents is not None:
         return [resolve(store, text, Context(model=model)) for text in options.parents]
@@ -244,8 +195,8 @@ def _draft(
     inherited = parents[0].entry.text("base_model") if parents else ""
     weights = [s.entry.size for s in scanned if any(span.tensors for span in s.entry.spans)]
     size = sum(weights) or sum(s.entry.size for s in scanned)
-    metrics = {**_info_mapping(path, "metrics"), **options.metrics}
-    parameters = {**_info_mapping(path, "training_parameters"), **options.parameters}
+    metrics = {**info_mapping(path, "metrics"), **options.metrics}
+    parameters = {**info_mapping(path, "training_parameters"), **options.parameters}
     return Manifest(
         files=tuple(item.entry for item in scanned),
         parents=tuple(parent.id for parent in parents if parent.id is not None),
@@ -254,7 +205,7 @@ def _draft(
         created_at=options.created_at or now(),
         base_model=options.base_model
         or inherited
-        or _info_text(path, "base_model")
+        or info_text(path, "base_model")
         or state.base_model,
         parameters=manifest.to_scalars(parameters),
         metrics=manifest.to_scalars({"model_size": size, **metrics}),
@@ -263,35 +214,37 @@ def _draft(
     )
 
 
-def _info(path: Path) -> dict[str, Any]:
-    """Return the `model_info.json` that the training left beside the weights, {} if none."""
-    try:
-        value = json.loads((path / card.MODEL_INFO).read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
+def _same(
+    store: Store, model: ModelName, parents: Sequence[Resolved], draft: Manifest
+) -> Resolved | None:
+    """Return the version of ``model`` that has this content already, or None.
+
+    That is the parent, or the newest of the line if the parent is another line's.
+    """
+    if len(parents) != 1 or not _equals(store, parents[0], draft):
+        return None
+    if parents[0].model == model:
+        return parents[0]
+    newest = state_of(store, model).newest_stored()
+    own = Resolved(model, newest) if newest is not None else None
+    return own if own is not None and _equals(store, own, draft) else None
 
 
-def _info_mapping(path: Path, key: str) -> dict[str, object]:
-    value = _info(path).get(key)
-    if not isinstance(value, dict):
-        return {}
-    return {k: v for k, v in value.items() if isinstance(v, str | int | float)}
+def _equals(store: Store, version: Resolved, draft: Manifest) -> bool:
+    return store.manifest(version.model, version.entry).content() == draft.content()
 
 
-def _info_text(path: Path, key: str) -> str:
-    value = _info(path).get(key)
-    return value if isinstance(value, str) else ""
-
-
-def _equals(store: Store, parents: Sequence[Resolved], draft: Manifest) -> bool:
-    if len(parents) != 1:
-        return False
-    return store.manifest(parents[0].model, parents[0].entry).content() == draft.content()
+def _require_writable(store: Store) -> None:
+    for place in (store.root, store.meta, store.meta / "tmp"):
+        if place.exists() and not os.access(place, os.W_OK):
+            raise StoreError(
+                f"the store '{store.root}' cannot be written to",
+                f"check the permissions: ls -ld '{place}'",
+            )
 
 
 def _warnings(scanned: Sequence[Scanned]) -> tuple[str, ...]:
-    return tuple(f"{item.found.path}: {item.warning}" for item in scanned if item.warning)
+    return tuple(item.warning for item in scanned if item.warning)
 
 
 def _schema_warning(
@@ -303,8 +256,8 @@ def _schema_warning(
     before = store.manifest(parent.model, parent.entry)
     if not any(before.tensors()) or before.schema_fingerprint == draft.schema_fingerprint:
         return ()
-    warning = f"the tensors have other names, dtypes or shapes than in {parent}"
-    return (f"{warning}; commit with --major where that should show",)
+    change = f"the tensors have other names, dtypes or shapes than those of {parent}"
+    return (f"{change}; to number such a version as a new major one, commit it with --major",)
 
 
 def _settle(
@@ -313,10 +266,11 @@ def _settle(
     published: Published,
     scanned: Sequence[Scanned],
     options: CommitOptions,
-    place: _Place,
+    place: Place,
 ) -> None:
     """Move the files where they belong and note what is checked out where; all is durable now."""
     target = store.version_dir(published.model, published.entry.version)
+    noted = [item.entry for item in scanned if working.stamp(item.found.source) == item.stamp]
     if options.move and not place.adoptable:
         for item in scanned:
             _move(item.found.source, target / item.found.path)
@@ -324,10 +278,12 @@ def _settle(
             parents = {file.found.source.parent for file in scanned}
             disk.remove_empty_dirs([*parents, path])
         working.forget(store, path)
+    elif place.recorded:
+        target = path
     elif not place.adoptable:
         return
     resolved = Resolved(published.model, published.entry)
-    working.record(store, target, resolved, [item.entry for item in scanned])
+    working.record(store, target, resolved, noted)
 
 
 def _move(source: Path, target: Path) -> None:
@@ -353,25 +309,45 @@ class _Outcome:
     warnings: tuple[str, ...]
     parents: tuple[Resolved, ...]
 
-    def nothing(self) -> Committed:
-        """Report that the content equals the parent's."""
-        parent = self.parents[0]
-        if parent.id is None:
-            raise NotFoundError(f"{parent} has no content", "run: mstore adopt")
-        return self._report(parent.model, str(parent.entry.version), parent.id)
-
-    def created(self, published: Published) -> Committed:
-        """Report the version that was made."""
-        report = self._report(published.model, str(published.entry.version), published.id)
+    def nothing(
+        self, store: Store, same: Resolved, options: CommitOptions, brought_back: int
+    ) -> Committed:
+        """Report that version ``same`` has this content, after making it ACTIVE if that is asked."""
+        if same.id is None:
+            raise NotFoundError(f"{same} has no content", "run: mstore adopt")
+        if options.activate:
+            set_active(store, same, why=options.message)
+        version = str(same.entry.version)
+        warnings = list(self.warnings)
+        if brought_back:
+            blobs = "1 blob" if brought_back == 1 else f"{brought_back} blobs"
+            warnings.append(f"brought back {blobs} of {same} that the store had lost")
+        unused = _unused(options, version)
+        if unused:
+            warnings.append(
+                f"nothing was made of {', '.join(unused)}; "
+                "make a version of the same files with --allow-empty"
+            )
         return replace(
-            report,
+            self._report(same.model, version, same.id, brought_back),
+            active=store.state(same.model).active == version,
+            warnings=tuple(warnings),
+        )
+
+    def created(self, published: Published, brought_back: int) -> Committed:
+        """Report the version that was made."""
+        version = str(published.entry.version)
+        return replace(
+            self._report(published.model, version, published.id, brought_back),
             created=True,
             active=published.active,
             stored=published.stored,
             new_blobs=published.new_blobs,
         )
 
-    def _report(self, model: ModelName, version: str, digest: Digest) -> Committed:
+    def _report(
+        self, model: ModelName, version: str, digest: Digest, brought_back: int
+    ) -> Committed:
         return Committed(
             model=model,
             version=version,
@@ -382,8 +358,24 @@ class _Outcome:
             files=len(self.draft.files),
             tensors=sum(1 for _ in self.draft.tensors()),
             size=self.draft.size,
+            brought_back=brought_back,
             stored=0,
             new_blobs=0,
             skipped=self.tree.skipped,
             warnings=self.warnings,
         )
+
+
+def _unused(options: CommitOptions, version: str) -> list[str]:
+    """Return the options that say something of a new version, where it stays with ``version``."""
+    given = {
+        "--version": options.version not in ("", version),
+        "--major": options.major,
+        "--metric": options.metrics,
+        "--param": options.parameters,
+        "--note": options.note,
+        "--description": options.description,
+        "--base-model": options.base_model,
+        "--move": options.move,
+    }
+    return [name for name, value in given.items() if value]

@@ -97,7 +97,7 @@ def entry_values(values: Mapping[str, Any], path: str) -> dict[str, Any]:
 
     Args:
         values: what the foreign registry says.
-        path: of the version's directory, below the store.
+        path: of the version's directory, as it shall be spelt.
     """
     rest, kept = without_marks(values)
     mine = told(values)
@@ -121,7 +121,7 @@ def entry_values(values: Mapping[str, Any], path: str) -> dict[str, Any]:
 def beside(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the keys of a missing version's entry that stay when it is committed."""
     kept = {**values.get(KEPT, {})} if isinstance(values.get(KEPT), dict) else {}
-    own = {*_SEED, *_OURS, "status"}
+    own = {*_SEED, *_OURS, "status"} - {"path"}
     rest = {key: value for key, value in values.items() if key not in own}
     if isinstance(kept.get("status"), str) and without_marks(kept)[0].get("status"):
         rest["status"] = kept.pop("status")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime, timezone
 
 from modelstore.names import ModelName, parse_ref
 from modelstore.ops.describe import Description
@@ -41,43 +42,46 @@ def log(
 
     Args:
         ref: only this version and what it descends from; the name of a model: all of its versions.
-        limit: at most this many versions of each model.
+        limit: at most this many versions in all: those committed last, whatever their model.
     """
     context = context or Context()
     if ref and ref not in store.models():
         resolved = resolve(store, ref, context)
         state = store.state(resolved.model)
-        return [_history(resolved.model, state, _ancestry(state, resolved.entry), limit)]
+        entries = _ancestry(state, resolved.entry)
+        return [History(resolved.model, state, tuple(entries[:limit]), len(entries))]
     only = parse_ref(f"{ref}@").model if ref else context.model
     models = [only] if only is not None else store.models()
-    histories = []
-    for model in models:
-        state = store.state(model)
-        histories.append(_history(model, state, list(reversed(state.entries())), limit))
-    return histories
+    states = {model: store.state(model) for model in models}
+    found = {model: tuple(reversed(state.entries())) for model, state in states.items()}
+    shown = {model: len(entries) for model, entries in found.items()}
+    if limit is not None and limit < sum(shown.values()):
+        shown = _newest(found, limit)
+    return [
+        History(model, states[model], entries[: shown[model]], len(entries))
+        for model, entries in found.items()
+    ]
 
 
-def graph(entries: Sequence[Entry]) -> list[str]:
-    """Return one prefix per entry that draws which descends from which, as ``git log --graph``.
+def _newest(found: Mapping[ModelName, tuple[Entry, ...]], limit: int) -> dict[ModelName, int]:
+    """Return how many of each model's versions are among the ``limit`` newest of all.
 
-    Args:
-        entries: newest first.
+    A version never goes before a newer one of its model, whatever the clocks said.
     """
-    lanes: list[str | None] = []
-    rows = []
-    for entry in entries:
-        digest = str(entry.id)
-        if digest not in lanes:
-            lanes.append(digest)
-        at = lanes.index(digest)
-        rows.append(" ".join("*" if n == at else "|" for n, lane in enumerate(lanes) if lane))
-        parents: list[str | None] = [str(parent) for parent in entry.parents]
-        lanes[at : at + 1] = [parent for parent in parents if parent not in lanes]
-    return rows
+    shown = dict.fromkeys(found, 0)
+    for _ in range(limit):
+        waiting = [model for model in found if shown[model] < len(found[model])]
+        shown[max(waiting, key=lambda model: _moment(found[model][shown[model]]))] += 1
+    return shown
 
 
-def _history(model: ModelName, state: State, entries: list[Entry], limit: int | None) -> History:
-    return History(model, state, tuple(entries[:limit]), len(entries))
+def _moment(entry: Entry) -> datetime:
+    """Return when a version was made; an adopted one may not say, and counts as the oldest."""
+    try:
+        moment = datetime.fromisoformat(entry.text("created_at").replace("Z", "+00:00"))
+    except ValueError:
+        return datetime.min.replace(tzinfo=timezone.utc)
+    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
 
 
 def _ancestry(state: State, entry: Entry) -> list[Entry]:

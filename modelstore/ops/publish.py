@@ -7,13 +7,15 @@ for once more, the version's directory is put in place, and the registry's recor
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from modelstore import disk, manifest
-from modelstore.errors import ConflictError, IntegrityError
+from modelstore.errors import ConflictError, IntegrityError, StoreError
 from modelstore.hashing import Digest, digest_of
 from modelstore.manifest import Manifest
 from modelstore.names import ModelName, Version, is_version, next_version, parse_version
@@ -22,6 +24,11 @@ from modelstore.ops.resolve import Resolved
 from modelstore.ops.stage import Staged
 from modelstore.state import Change, Entry, State
 from modelstore.store import MANIFEST, Store
+
+_HALF_WRITTEN = re.compile(
+    r"\.(v\d[^/]*\.[0-9a-f]{8}|(model_registry|(base-)?\d{10})\.json\.\d+\.[0-9a-f]{8})\.tmp\Z"
+)
+"""A version's directory, the registry or a record of it, before it gets its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +86,7 @@ class Publication:
         added: list[str] = []
 
         def decide(state: State) -> Change:
+            _clear_killed(store, self.model)
             version = self._number(store, state)
             self._check_present(store)
             generated = self._place(store, version)
@@ -86,7 +94,7 @@ class Publication:
             first = not state.document["versions"]
             return Change(
                 op=self.op,
-                versions={str(version): self._values(version, state.seq + 1, generated)},
+                versions={str(version): self._values(store, version, state.seq + 1, generated)},
                 active=str(version) if self.activate or first else None,
                 why=self.message,
             )
@@ -109,8 +117,8 @@ class Publication:
         registered = [parse_version(text) for text in state.document["versions"]]
         if not self.version:
             taken = [*registered, *state.removed(), *_unregistered(store, self.model, state)]
-            after = self.parents[0].entry.version if self.parents else None
-            return next_version(taken, after=after, major=self.major)
+            own = [parent.entry.version for parent in self.parents if parent.model == self.model]
+            return next_version(taken, after=own[0] if own else None, major=self.major)
         version = parse_version(self.version)
         entry = state.entry(str(version))
         if entry is not None and entry.id is not None:
@@ -135,7 +143,9 @@ class Publication:
     def _place(self, store: Store, version: Version) -> dict[str, str]:
         """Put the version's directory in place; return the digests of what was generated."""
         target = store.version_dir(self.model, version)
-        small = self._small_files(store, version)
+        small = card.small_files(
+            store, self.model, str(version), self.manifest, self.parents, self.description
+        )
         disk.make_dir(target.parent)
         if self.in_place:
             self._fill(target, small)
@@ -157,25 +167,10 @@ class Publication:
                 disk.create(target / name, small[name])
             disk.sync_dir(target)
 
-    def _small_files(self, store: Store, version: Version) -> dict[str, bytes]:
-        """Return the three files every version directory has; content goes before generated text."""
-        named = {str(p.id): _called(p, self.model) for p in self.parents}
-        small = {
-            card.README: card.readme(
-                self.model, str(version), self.manifest, named, self.description
-            ),
-            card.MODEL_INFO: card.model_info(
-                self.model, str(version), self.manifest, self.id, self.description
-            ),
-        }
-        for name in small:
-            file = self.manifest.file(name)
-            if file is not None:
-                small[name] = b"".join(store.blobs.read(span.blob) for span in file.spans)
-        small[MANIFEST] = manifest.encode(self.manifest)
-        return small
-
-    def _values(self, version: Version, seq: int, generated: Mapping[str, str]) -> dict[str, Any]:
+    def _values(
+        self, store: Store, version: Version, seq: int, generated: Mapping[str, str]
+    ) -> dict[str, Any]:
+        root = Path(os.path.abspath(store.root)).name  # the root may be spelt with ".."
         weights = list(self.manifest.tensors())
         return {
             **self.extra,
@@ -184,7 +179,7 @@ class Publication:
             "metrics": manifest.from_scalars(self.manifest.metrics),
             "notes": self.note,
             "description": self.description,
-            "path": f"{self.model}/{version}",
+            "path": self.extra.get("path") or f"{root}/{self.model}/{version}",  # as old tools do
             "base_model": self.manifest.base_model,
             "id": self.id,
             "seq": seq,
@@ -202,10 +197,6 @@ class Publication:
         }
 
 
-def _called(parent: Resolved, model: ModelName) -> str:
-    return str(parent.entry.version) if parent.model == model else str(parent)
-
-
 def _unregistered(store: Store, model: ModelName, state: State) -> list[Version]:
     """Return the numbers of version directories that the registry does not know."""
     directory = store.root / model
@@ -220,6 +211,19 @@ def _unregistered(store: Store, model: ModelName, state: State) -> list[Version]
         and state.entry(name) is None
         and not _is_leftover(directory / name)
     ]
+
+
+def _clear_killed(store: Store, model: ModelName) -> None:
+    """Remove what killed commits left half written; whoever calls this holds the store's lock.
+
+    All of it is written under that lock only, so it is nobody's now.
+    """
+    for directory in (store.root / model, store.meta / "refs" / model):
+        for path in directory.glob(".*.tmp"):
+            if not _HALF_WRITTEN.match(path.name):
+                continue
+            with suppress(StoreError):  # the next commit tries again
+                disk.remove_tree(path) if path.is_dir() else disk.remove(path)
 
 
 def _is_leftover(directory: Path) -> bool:

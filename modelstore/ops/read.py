@@ -8,6 +8,7 @@ before torch files, those before GGUF, and a shorter file name before a longer o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -24,6 +25,12 @@ from modelstore.store import Store
 from modelstore.values import check_fit, is_number
 
 _RANK = {"safetensors": 0, "torch": 1, "gguf": 2}
+_WEIGHTS = ("*.safetensors", "*.gguf", "*.bin", "*.pt", "*.pth", "*.ckpt")
+"""Files that hold tensors, or that a reader would take for such."""
+
+_ONLY_WEIGHTS = re.compile(r".*(\.safetensors|\.gguf|-\d{5}-of-\d{5}\.bin)")
+"""Those that hold nothing else: a .bin may also be the arguments of a trainer, a shard may not."""
+
 _LENGTH = 8
 """Bytes before the JSON of a safetensors header that say how long it is."""
 
@@ -60,7 +67,7 @@ def tensors_by_name(manifest: Manifest, files: Sequence[str] = ()) -> dict[str, 
     """
     found: dict[str, Located] = {}
     for file in sorted(manifest.files, key=_preference):
-        if files and not any(fnmatchcase(file.path, pattern) for pattern in files):
+        if files and not fits(file, files):
             continue
         directory = file.path.rpartition("/")[0]
         prefix = f"{directory}/" if directory else ""
@@ -68,6 +75,33 @@ def tensors_by_name(manifest: Manifest, files: Sequence[str] = ()) -> dict[str, 
             for tensor in span.tensors:
                 found.setdefault(prefix + tensor.name, Located(file, span, tensor))
     return found
+
+
+def readable_tensors(manifest: Manifest, files: Sequence[str], ref: str) -> dict[str, Located]:
+    """Return `tensors_by_name`, where some would not be missing that a file seems to hold.
+
+    Raises:
+        NotFoundError: no file fits ``files``, none holds weights, or one could not be parsed.
+    """
+    found = tensors_by_name(manifest, files)
+    chosen = [file for file in manifest.files if fits(file, files or _WEIGHTS)]
+    if not chosen:
+        what = f"file that fits {', '.join(map(repr, files))}" if files else "weights file"
+        raise NotFoundError(f"{ref} has no {what}", f"list its files: mstore show {ref}")
+    opaque = [file.path for file in chosen if file.format == "opaque"]
+    parsed = len(opaque) < len(chosen)
+    lost = [path for path in opaque if not parsed or _ONLY_WEIGHTS.fullmatch(path)]
+    if lost:
+        raise NotFoundError(
+            f"{ref}: no tensors could be read from {', '.join(lost)}",
+            f"have the files themselves: mstore checkout {ref} -o DIR",
+        )
+    return found
+
+
+def fits(file: FileEntry, patterns: Sequence[str]) -> bool:
+    """Tell whether a file's path fits one of some shell patterns."""
+    return any(fnmatchcase(file.path, pattern) for pattern in patterns)
 
 
 def _preference(file: FileEntry) -> tuple[int, int, str]:
@@ -90,23 +124,25 @@ def read_file(store: Store, resolved: Resolved, path: str) -> bytes:
 
 
 def load(
-    store: Store, manifest: Manifest, arrays: Arrays, files: Sequence[str] = ()
+    store: Store,
+    manifest: Manifest,
+    arrays: Arrays,
+    files: Sequence[str] = (),
+    *,
+    ref: str = "REF",
 ) -> dict[str, Any]:
     """Return all tensors by name, each in memory of its own; tied names share one array.
 
     Args:
         arrays: the library to make them for.
         files: shell patterns; only tensors of files that fit one.
+        ref: what errors call the version.
 
     Raises:
-        NotFoundError: no file fits, or a blob is not here.
+        NotFoundError: no file fits, weights could not be parsed, or a blob is not here.
         IntegrityError: a blob is damaged.
     """
-    located = tensors_by_name(manifest, files)
-    if files and not located:
-        raise NotFoundError(
-            f"no file with tensors fits {', '.join(map(repr, files))}", "check the patterns"
-        )
+    located = readable_tensors(manifest, files, ref)
     spans = _by_span(located)
     found: dict[str, Any] = {}
     for key, data in _contents(store, [span for span, _ in spans.values()]):
@@ -195,15 +231,26 @@ class Reader:
 
     Args:
         files: shell patterns; only tensors of files that fit one.
+        ref: what errors call the version.
+
+    Raises:
+        NotFoundError: no file fits, or weights could not be parsed.
     """
 
     def __init__(
-        self, store: Store, manifest: Manifest, arrays: Arrays, files: Sequence[str] = ()
+        self,
+        store: Store,
+        manifest: Manifest,
+        arrays: Arrays,
+        files: Sequence[str] = (),
+        *,
+        ref: str = "REF",
     ) -> None:
         self._store = store
         self._manifest = manifest
         self._arrays = arrays
-        self._located = tensors_by_name(manifest, files)
+        self._located = readable_tensors(manifest, files, ref)
+        self._ref = ref
 
     def __enter__(self) -> Reader:
         return self
@@ -253,7 +300,8 @@ class Reader:
             return self._located[name]
         except KeyError:
             raise NotFoundError(
-                f"there is no tensor {name!r}", "list them with: mstore show REF --tensors"
+                f"{self._ref} has no tensor {name!r}",
+                f"list them: mstore show {self._ref} --tensors",
             ) from None
 
 

@@ -168,7 +168,7 @@ def _in_model(store: Store, model: ModelName, ref: Ref) -> Resolved:
     for kind, count in steps:
         if kind == "@":
             raise NotFoundError(f"only a pointer has a history, as in ACTIVE@{{1}}: {ref}")
-        entry = _ancestor(model, state, entry, kind, count)
+        entry = _ancestor(model, state, entry, kind, count, ref)
     return Resolved(model, entry)
 
 
@@ -210,8 +210,10 @@ def _pointer(model: ModelName, state: State, base: str, moves: int) -> Entry:
         raise NotFoundError(f"{base!r} has no history, only ACTIVE has: {base}@{{{moves}}}")
     history = state.history
     if moves >= len(history):
+        moved = len(history) - 1
+        often = f"moved only {moved} time{'s' if moved > 1 else ''}" if moved > 0 else "never moved"
         raise NotFoundError(
-            f"ACTIVE of {model} has moved {max(0, len(history) - 1)} times, not {moves}",
+            f"there is no ACTIVE@{{{moves}}} of {model}: ACTIVE {often}",
             f"run: mstore active {model} --history",
         )
     version = str(history[-1 - moves]["version"])
@@ -234,14 +236,21 @@ def _by_digest(model: ModelName, state: State, base: str) -> Entry:
     return found[-1]
 
 
-def _ancestor(model: ModelName, state: State, entry: Entry, kind: str, count: int) -> Entry:
+def _ancestor(
+    model: ModelName, state: State, entry: Entry, kind: str, count: int, ref: Ref
+) -> Entry:
     by_id = {e.id: e for e in reversed(state.entries())}
     for _ in range(count if kind == "~" else 1):
         nth = 1 if kind == "~" else count
         if nth == 0:
             return entry
         if len(entry.parents) < nth:
-            raise NotFoundError(f"{model}@{entry.version} has no parent {kind}{nth}")
+            asked = ref if ref.model else f"{model}@{ref}"
+            which = {1: "parent", 2: "second parent"}.get(nth, f"parent {nth}")
+            raise NotFoundError(
+                f"there is no {asked}: {model}@{entry.version} has no {which}",
+                f"run: mstore log --graph {model}@{entry.version}",
+            )
         parent = by_id.get(entry.parents[nth - 1])
         if parent is None:
             raise NotFoundError(

@@ -47,7 +47,7 @@ class CommittedFile:
         try:
             return self._file.read(start, stop)
         except IntegrityError as error:
-            raise self._changed() from error
+            raise self.changed() from error
 
     def check_unchanged(self) -> None:
         """Raise unless the file has the size and the times it was opened with.
@@ -57,9 +57,15 @@ class CommittedFile:
         """
         now, then = self._file.status(), self._status
         if (now.st_size, now.st_mtime_ns) != (then.st_size, then.st_mtime_ns):
-            raise self._changed()
+            raise self.changed()
 
-    def _changed(self) -> ConflictError:
+    @property
+    def stamp(self) -> tuple[int, int, int]:
+        """Size in bytes, modification time in nanoseconds and inode when it was opened."""
+        return self._status.st_size, self._status.st_mtime_ns, self._status.st_ino
+
+    def changed(self) -> ConflictError:
+        """Return the error that says that somebody wrote to the file."""
         return ConflictError(
             f"'{self._file.path}' changed while it was being committed",
             "commit again when it is whole",
@@ -86,11 +92,13 @@ class Scanned:
     Attributes:
         found: where it is.
         entry: what the manifest will say.
-        warning: from the split, or "".
+        stamp: size, modification time and inode of what was read, as `working.stamp` gives them.
+        warning: from the split, which names the file, or "".
     """
 
     found: Found
     entry: FileEntry
+    stamp: tuple[int, int, int]
     warning: str
 
 
@@ -111,7 +119,7 @@ def scan(files: Sequence[Found], progress: Progress) -> list[Scanned]:
     scanned = []
     with ThreadPoolExecutor(max_workers=1) as pool:
         for file in files:
-            with CommittedFile(file.source, file.path.rsplit("/", 1)[-1]) as source:
+            with CommittedFile(file.source, file.path) as source:
                 scanned.append(_scan_file(file, source, pool, advance))
     return scanned
 
@@ -142,7 +150,7 @@ def _scan_file(
         executable=found.executable,
         spans=tuple(spans),
     )
-    return Scanned(found, entry, cut.warning)
+    return Scanned(found, entry, source.stamp, cut.warning)
 
 
 def _pieces(source: CommittedFile, span: Span) -> Iterator[bytes]:

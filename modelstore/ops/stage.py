@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
 from modelstore.blobs import Added, Transaction
 from modelstore.blobs.parallel import default_threads, in_order
+from modelstore.errors import ConflictError, IntegrityError, NotFoundError
 from modelstore.hashing import Digest
 from modelstore.manifest import BlobSpan, Manifest
 from modelstore.numeric import dtype_named
@@ -46,14 +47,21 @@ def stage(
     scanned: Sequence[Scanned],
     parents: Sequence[Resolved],
     progress: Progress,
+    *,
+    founding: frozenset[Digest] = frozenset(),
 ) -> Staged:
     """Encode every blob of ``scanned`` that the store lacks.
+
+    Args:
+        parents: versions whose tensors may be bases.
+        founding: blobs that other frames are built on; they get no base, or might come out deeper
+            than those.
 
     Raises:
         ConflictError: a file is no longer what was scanned.
         DiskFullError: no room for a frame.
     """
-    bases = _Bases(store, parents)
+    bases = _Bases(store, parents, founding)
     total = sum(item.entry.size for item in scanned)
     done = stored = new = 0
     needed: set[Digest] = set()
@@ -98,7 +106,12 @@ def _added(
 
     def add(task: _Task) -> tuple[_Task, Added]:
         dtype = dtype_named(task.span.dtype)
-        found = transaction.add(task.span.blob, task.part, dtype=dtype, bases=bases.of(task.span))
+        try:
+            found = transaction.add(
+                task.span.blob, task.part, dtype=dtype, bases=bases.of(task.span)
+            )
+        except ConflictError as error:  # a transaction knows digests and no names of files
+            raise task.part.file.changed() from error
         return task, found
 
     small = [task for task in tasks if task.part.size <= _SMALL]
@@ -109,7 +122,8 @@ def _added(
 class _Bases:
     """The blobs that a tensor may be a small change of: its namesakes in older versions."""
 
-    def __init__(self, store: Store, parents: Sequence[Resolved]) -> None:
+    def __init__(self, store: Store, parents: Sequence[Resolved], alone: frozenset[Digest]) -> None:
+        self._alone = alone
         self._by_name: list[dict[tuple[str, int], Digest]] = []
         for manifest in _older(store, parents):
             self._by_name.append(
@@ -119,6 +133,8 @@ class _Bases:
     def of(self, span: BlobSpan) -> list[Digest]:
         """Return the candidates for ``span``, nearest version first."""
         found: list[Digest] = []
+        if span.blob in self._alone:
+            return found
         for by_name in self._by_name:
             for tensor in span.tensors:
                 digest = by_name.get((tensor.name, span.size))
@@ -128,17 +144,18 @@ class _Bases:
 
 
 def _older(store: Store, parents: Sequence[Resolved]) -> Iterable[Manifest]:
-    """Yield the manifests of the parents, and then of the version their line began with."""
+    """Yield the manifests of the parents, and then of the version their line began with.
+
+    One that is lost or damaged is passed over, as a damaged base is.
+    """
+    roots = [Resolved(p.model, _root(store.state(p.model), p.entry)) for p in parents]
     seen = set()
-    for parent in parents:
-        seen.add(parent.id)
-        yield store.manifest(parent.model, parent.entry)
-    for parent in parents:
-        state = store.state(parent.model)
-        root = _root(state, parent.entry)
-        if root.id not in seen:
-            seen.add(root.id)
-            yield store.manifest(parent.model, root)
+    for version in (*parents, *roots):
+        if version.id in seen:
+            continue
+        seen.add(version.id)
+        with suppress(IntegrityError, NotFoundError):
+            yield store.manifest(version.model, version.entry)
 
 
 def _root(state: State, entry: Entry) -> Entry:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from modelstore.errors import StoreError
-from modelstore.names import ModelName, is_version
+from modelstore.names import ModelName, is_version, parse_version
 from modelstore.ops import working
 from modelstore.ops.resolve import Resolved
+from modelstore.ops.survey import plan_adopt
 from modelstore.ops.tree import walk
 from modelstore.state import Entry, State
 from modelstore.store import MANIFEST, Store
@@ -46,7 +47,8 @@ class ModelStatus:
         active, latest: versions, "" before the first.
         versions: how many it has.
         absent: versions that are registered without content.
-        unregistered: version directories that the registry does not know.
+        unregistered: version directories that the registry does not know and adopt would take.
+        without_weights: those that adopt would leave alone, since they hold no weights.
         notice: what is odd about its registry, or "".
     """
 
@@ -56,6 +58,7 @@ class ModelStatus:
     versions: int
     absent: tuple[str, ...]
     unregistered: tuple[str, ...]
+    without_weights: tuple[str, ...]
     notice: str
 
 
@@ -77,7 +80,7 @@ def status(store: Store, only: ModelName | None = None) -> Status:
     models = [only] if only is not None else store.models()
     copies = [
         copy
-        for known in working.checkouts(store)
+        for known in working.checkouts(store, partial=True)
         if known.model in models
         for copy in _copy(store, known)
     ]
@@ -85,13 +88,13 @@ def status(store: Store, only: ModelName | None = None) -> Status:
 
 
 def _copy(store: Store, known: working.Checkout) -> Iterator[WorkingCopy]:
-    state = store.state(known.model)
-    entry = state.with_id(known.id)
+    entry = _entry(store.state(known.model), known)
     if entry is None:
         return
     resolved = Resolved(known.model, entry)
     manifest = store.manifest(known.model, entry)
-    differences = working.compare(known.path, manifest, known)
+    written = tuple(f for f in manifest.files if not known.partial or f.path in known.files)
+    differences = working.compare(known.path, replace(manifest, files=written), known)
     own = {MANIFEST, *entry.mapping("generated")} if _is_home(store, known) else set()
     try:
         found = {file.path for file in walk(known.path).files}
@@ -103,6 +106,11 @@ def _copy(store: Store, known: working.Checkout) -> Iterator[WorkingCopy]:
     )
 
 
+def _entry(state: State, known: working.Checkout) -> Entry | None:
+    entry = state.entry(known.version)
+    return entry if entry is not None and entry.id == known.id else state.with_id(known.id)
+
+
 def _is_home(store: Store, known: working.Checkout) -> bool:
     return known.path == store.version_dir(known.model, known.version).resolve()
 
@@ -110,13 +118,16 @@ def _is_home(store: Store, known: working.Checkout) -> bool:
 def _model(store: Store, model: ModelName) -> ModelStatus:
     state = store.state(model)
     entries = state.entries()
+    unknown = _unregistered(store, model, state)
+    adoptable = _adoptable(store, model, unknown) if unknown else set()
     return ModelStatus(
         model=model,
         active=state.active,
         latest=str(entries[-1].version) if entries else "",
         versions=len(entries),
         absent=_absent(store, entries),
-        unregistered=_unregistered(store, model, state),
+        unregistered=tuple(name for name in unknown if name in adoptable),
+        without_weights=tuple(name for name in unknown if name not in adoptable),
         notice=state.notice,
     )
 
@@ -125,9 +136,22 @@ def _absent(store: Store, entries: list[Entry]) -> tuple[str, ...]:
     return tuple(str(e.version) for e in entries if e.id is None or e.id not in store.blobs)
 
 
-def _unregistered(store: Store, model: ModelName, state: State) -> tuple[str, ...]:
+def _unregistered(store: Store, model: ModelName, state: State) -> list[str]:
+    """Return the version directories of no version that there is or was, sorted."""
     directory = store.root / model
     if not directory.is_dir():
-        return ()
-    names = sorted(path.name for path in directory.iterdir() if path.is_dir())
-    return tuple(n for n in names if is_version(n) and n[0] == "v" and state.entry(n) is None)
+        return []
+    removed = set(state.removed())
+    found = (path.name for path in directory.iterdir() if path.is_dir())
+    names = (name for name in found if is_version(name) and name[0] == "v")
+    return sorted(n for n in names if not state.entry(n) and parse_version(n) not in removed)
+
+
+def _adoptable(store: Store, model: ModelName, names: list[str]) -> set[str]:
+    """Return those of ``names`` that adopt would take, or would say why it cannot."""
+    try:
+        plans = [plan for plan in plan_adopt(store.root).models if plan.model == model]
+    except StoreError:
+        return set(names)
+    versions = [version for plan in plans for version in plan.versions]
+    return {v.directory.name for v in versions if v.directory and (v.problem or not v.missing)}

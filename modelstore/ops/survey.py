@@ -8,19 +8,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from modelstore import disk
 from modelstore.errors import ConflictError, NotFoundError, StoreError
 from modelstore.names import ModelName, Version, parse_model
+from modelstore.ops.absent import Presence
 from modelstore.ops.adopt_plan import AdoptPlan, Ignored, ModelPlan, VersionPlan
 from modelstore.ops.card import MODEL_INFO
+from modelstore.ops.edits import Edits, read_edits
 from modelstore.ops.foreign import KEPT, Foreign, read_json, read_registry, version_of
 from modelstore.ops.foreign_entry import Told, entry_values, told
+from modelstore.ops.resolve import Resolved
 from modelstore.ops.tree import Found, Tree, walk
 from modelstore.registry import VIEW, Registry
-from modelstore.state import Entry, State, open_view
+from modelstore.state import Entry, State
 from modelstore.store import META, Store, is_store
 
 _WEIGHTS = frozenset({
@@ -93,11 +96,10 @@ class _Survey:
     def _model(self, model: ModelName, directory: Path) -> ModelPlan:
         meta = self._root / META
         registry = Registry(model, directory, meta / "refs" / model, meta / "adopted")
-        view = _read(directory / VIEW)
-        said = read_registry(view, f"{model}/{VIEW}", model) if view is not None else None
         if registry.exists():
-            edited = view is not None and open_view(view, VIEW) is None
-            return self._again(model, registry.state(), said if edited and said else Foreign())
+            return self._again(registry)
+        view = registry.view()
+        said = read_registry(view, f"{model}/{VIEW}", model) if view is not None else None
         kind = "none" if view is None else "corrupt" if said is None else "foreign"
         return self._first_time(model, kind, said or Foreign())
 
@@ -136,17 +138,34 @@ class _Survey:
         directory = directories.get(version)
         if directory is not None and _is_canonical(directory.name):
             version = replace(version, text=directory.name)
-        listed = entry_values(values or {}, f"{model}/{version}")
+        path = self._path(model, version, directory, (values or {}).get("path"))
+        listed = entry_values(values or {}, path)
         return self._with_files(version, directory, listed, told(values or {}))
 
     # --- a registry of ours
 
-    def _again(self, model: ModelName, state: State, said: Foreign) -> ModelPlan:
-        """Plan for what was put there since: files of missing versions, and new directories."""
+    def _again(self, registry: Registry) -> ModelPlan:
+        """Plan for what was put there since: files of versions that lack them, new directories."""
+        model, state = registry.model, registry.state()
+        edits = read_edits(registry, state)
+        plans = [*self._lost(model, state), *self._added(model, state, edits)]
+        plans.sort(key=lambda plan: plan.version)
+        found = {plan.version for plan in plans}
+        remarks = [
+            f"the edited {model}/{VIEW} lists {version}, of which there are no files"
+            for version in edits.listed
+            if version not in found
+        ]
+        if state.newest_stored() and not registry.has_records() and not plans:
+            remarks.append(f"the content of {model} is neither in the store nor in its directories")
+        remarks += edits.remarks
+        return ModelPlan(model, "mstore", tuple(plans), remarks=tuple(remarks), edits=edits)
+
+    def _added(self, model: ModelName, state: State, edits: Edits) -> Iterator[VersionPlan]:
+        """Yield a plan for each directory of a version that is new, or was listed as missing."""
         known = {entry.version: entry for entry in state.entries()}
-        missing = {v: _original(entry) for v, entry in known.items() if entry.id is None}
-        directories = self._directories_of(model, missing)
-        plans = []
+        listed = {v: e.values if e.id else _original(e) for v, e in known.items()}
+        directories = self._directories_of(model, listed)
         for version, directory in sorted(directories.items()):
             entry = known.get(version)
             if entry is not None and entry.id is not None:
@@ -155,17 +174,44 @@ class _Survey:
                 self._leave(directory, f"{model}@{version} was removed")
                 continue
             if entry is None:
-                plan = self._version(model, version, said.versions.get(version), directories)
+                plan = self._version(model, version, edits.new.get(version), directories)
             else:
-                spoken = told(missing[version])
-                plan = self._with_files(entry.version, directory, entry.values, spoken)
+                plan = self._returned(model, entry, directory, edits)
             if not plan.missing or plan.problem:
-                plans.append(plan)
-        remarks = [state.notice] if state.notice else []
-        remarks += _edits(model, state, said, {plan.version for plan in plans})
-        return ModelPlan(model, "mstore", tuple(plans), remarks=tuple(remarks))
+                yield plan
+
+    def _returned(
+        self, model: ModelName, entry: Entry, directory: Path, edits: Edits
+    ) -> VersionPlan:
+        """Return the plan for a version that was listed as missing and has a directory now."""
+        said = {**_original(entry), **edits.versions.get(str(entry.version), {})}
+        path = self._path(model, entry.version, directory, entry.values.get("path"))
+        values = {**entry.values, "path": path}
+        return self._with_files(entry.version, directory, values, told(said))
+
+    def _lost(self, model: ModelName, state: State) -> Iterator[VersionPlan]:
+        """Yield a plan for each version whose content the store has lost and a directory holds."""
+        presence = Presence(Store(self._root))
+        for entry in state.entries():
+            absent = presence.absent(Resolved(model, entry))
+            if absent is None:
+                continue
+            there = absent.directory
+            files = tuple(Found(f.path, there / f.path, f.size, False) for f in absent.files)
+            tree = Tree(files, ())
+            version = entry.version
+            yield VersionPlan(version, there, tree, entry.values, Told(), lost=absent.blobs)
 
     # --- files
+
+    def _path(
+        self, model: ModelName, version: Version, directory: Path | None, said: object
+    ) -> str:
+        """Return how the registry spells the path of a directory: as it did, if that is the one."""
+        name = directory.name if directory is not None else str(version)
+        if isinstance(said, str) and PurePosixPath(said).parts[-2:] == (model, name):
+            return said
+        return f"{self._root.name}/{model}/{name}"
 
     def _directories_of(
         self, model: ModelName, listed: Mapping[Version, Mapping[str, Any]]
@@ -179,6 +225,8 @@ class _Survey:
             if version is None:
                 rest.append(directory)
             elif version in found:
+                if _named_directory(home, listed.get(version, {}).get("path")) == directory:
+                    continue  # it was adopted where it is, beside the small files of ours
                 self._leave(directory, f"it is {found[version].name} by another name")
             else:
                 found[version] = directory
@@ -221,21 +269,6 @@ class _Survey:
 def _original(entry: Entry) -> dict[str, Any]:
     """Return what the foreign registry said of a version that is listed and missing."""
     return {**entry.values, **entry.mapping(KEPT)}
-
-
-def _edits(model: ModelName, state: State, said: Foreign, taken: set[Version]) -> list[str]:
-    """Return what an edit of our registry asked for and did not get."""
-    known = {entry.version for entry in state.entries()} | taken
-    remarks = [
-        f"the edited {model}/{VIEW} lists {version}, of which there are no files"
-        for version in sorted(version for version in said.versions if version not in known)
-    ]
-    if said.active is not None and str(said.active) != state.active:
-        remarks.append(
-            f"the edited {model}/{VIEW} says {said.active} is active; it stays "
-            f"{state.active or 'unset'} (mstore set-active {model}@{said.active})"
-        )
-    return remarks
 
 
 def _directories(root: Path) -> list[Path]:

@@ -1,6 +1,7 @@
 """Which files of a directory become a version.
 
-What a trainer leaves beside the model is skipped, by rules that are shown, and said.
+What a trainer leaves beside the model is skipped, by rules that are shown, and said. So is a
+directory that is a store of its own.
 `.mstoreignore` adds rules: one shell pattern per line, a trailing slash for directories only,
 a leading ``!`` to take a file after all; the last rule that fits decides.
 """
@@ -35,7 +36,7 @@ DEFAULT_RULES = (
     ".DS_Store",
     "Thumbs.db",
     IGNORE_FILE,
-    ".mstore-*.tmp/",
+    ".mstore-*.tmp",
     ".README.md.*.tmp",
     ".model_info.json.*.tmp",
     ".manifest.json.*.tmp",
@@ -130,7 +131,7 @@ def _entries(
     for entry in entries:
         path = f"{prefix}{entry.name}"
         is_dir = entry.is_dir(follow_symlinks=True)
-        if _ignored(path, is_dir, rules):
+        if _ignored(path, is_dir, rules) or (is_dir and os.path.isdir(f"{entry.path}/.mstore")):
             skipped.append(f"{path}/" if is_dir else path)
             continue
         parse_path(path)

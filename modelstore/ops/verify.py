@@ -5,7 +5,7 @@ What is found is collected, not raised, so that one damaged blob does not hide a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from modelstore.errors import IntegrityError, NotFoundError, StoreError
 from modelstore.hashing import FileHasher, digest_of
 from modelstore.manifest import BlobSpan, FileEntry, Manifest
 from modelstore.ops import working
+from modelstore.ops.absent import Presence
 from modelstore.ops.resolve import Resolved
 from modelstore.progress import Progress, silent
 from modelstore.store import MANIFEST, Store
@@ -46,6 +47,7 @@ class Verified:
         size: bytes that were decoded.
         directories: where it is checked out, which was checked as well.
         problems: what is wrong; () for nothing.
+        held_by: a directory that holds what the store has lost of it, None for none.
     """
 
     resolved: Resolved
@@ -54,6 +56,7 @@ class Verified:
     size: int
     directories: tuple[Path, ...]
     problems: tuple[Problem, ...]
+    held_by: Path | None = None
 
     @property
     def sound(self) -> bool:
@@ -65,11 +68,14 @@ def verify(store: Store, resolved: Resolved, progress: Progress = silent) -> Ver
     """Check every byte of a version: its manifest, its blobs, its files, and where it is checked out.
 
     Raises:
+        NotFoundError: it is registered, but its content never was here.
         NewerFormatError: it was written by a newer mstore.
     """
     try:
         manifest = store.manifest(resolved.model, resolved.entry)
     except (IntegrityError, NotFoundError) as error:
+        if resolved.id is None:
+            raise
         return Verified(resolved, 0, 0, 0, (), (Problem(MANIFEST, (), error.message),))
     problems = list(_manifest_problems(store, resolved, manifest))
     done = 0
@@ -86,11 +92,17 @@ def verify(store: Store, resolved: Resolved, progress: Progress = silent) -> Ver
         size=manifest.size,
         directories=tuple(directories),
         problems=tuple(problems),
+        held_by=_held_by(store, resolved) if problems else None,
     )
 
 
+def _held_by(store: Store, resolved: Resolved) -> Path | None:
+    absent = Presence(store).absent(resolved)
+    return absent.directory if absent is not None else None
+
+
 def active_versions(store: Store) -> list[Resolved]:
-    """Return the ACTIVE version of every model that has one."""
+    """Return the ACTIVE version of every model that has one; it may be one without content."""
     found = []
     for model in store.models():
         state = store.state(model)
@@ -120,9 +132,10 @@ def _manifest_problems(store: Store, resolved: Resolved, manifest: Manifest) -> 
 def _file_problems(
     store: Store, file: FileEntry, progress: Progress, before: int, total: int
 ) -> list[Problem]:
-    """Decode a file and return what is wrong with it."""
+    """Decode a file and return what is wrong with it; all blobs that are not here are one problem."""
     hasher = FileHasher(file.size)
     problems = []
+    lost: dict[BlobSpan, str] = {}
     done = before
     for span in file.spans:
         size = 0
@@ -133,17 +146,28 @@ def _file_problems(
                 progress("verify", done + size, total)
             if size != span.size:
                 problems.append(_span_problem(file, span, f"it has {size} bytes, not {span.size}"))
+        except NotFoundError as error:
+            lost[span] = error.message
         except StoreError as error:  # what cannot be read is found like what is damaged
             if error.exit_code not in _FINDINGS:
                 raise
             problems.append(_span_problem(file, span, error.message))
         done += span.size
+    if lost:
+        problems.append(Problem(file.path, _names(lost), _lost(lost)))
     if not problems and not _matches(hasher, file):
         problems.append(Problem(file.path, _names(file.spans), "its digests are not its bytes'"))
     return problems
 
 
-_FINDINGS = {StoreError.exit_code, NotFoundError.exit_code, IntegrityError.exit_code}
+def _lost(spans: Mapping[BlobSpan, str]) -> str:
+    blobs = {span.blob: message for span, message in spans.items()}
+    if len(blobs) == 1:
+        return next(iter(blobs.values()))
+    return f"{len(blobs)} blobs, or what they are built on, are not in the store"
+
+
+_FINDINGS = {StoreError.exit_code, IntegrityError.exit_code}
 
 
 def _matches(hasher: FileHasher, file: FileEntry) -> bool:
@@ -158,7 +182,7 @@ def _span_problem(file: FileEntry, span: BlobSpan, what: str) -> Problem:
     return Problem(file.path, _names([span]), what)
 
 
-def _names(spans: Sequence[BlobSpan]) -> tuple[str, ...]:
+def _names(spans: Iterable[BlobSpan]) -> tuple[str, ...]:
     return tuple(tensor.name for span in spans for tensor in span.tensors)
 
 

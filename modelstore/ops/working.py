@@ -2,18 +2,22 @@
 
 A record holds each file's size, time and inode as they were when the file was known to be right,
 so that looking again costs a stat and not a reading (git's index does the same).
+Records only save time and tell a commit its parent: nothing is lost without them, so what fails
+to be noted, as in a store that may only be read, fails in silence.
+A directory within the store is noted by its path below the root, and so moves with the store.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from modelstore import disk
 from modelstore.canonical import line, parse_mapping
-from modelstore.errors import IntegrityError
+from modelstore.errors import IntegrityError, StoreError
 from modelstore.hashing import Digest, Hasher, digest_of, parse_digest
 from modelstore.manifest import FileEntry, Manifest
 from modelstore.names import ModelName, parse_model
@@ -46,6 +50,7 @@ class Checkout:
         model, version, id: what was written.
         made_at: when that was noted, in nanoseconds.
         files: what was noted of each, by its path within the version.
+        partial: whether only some of the version's files were written.
     """
 
     path: Path
@@ -54,40 +59,77 @@ class Checkout:
     id: Digest
     made_at: int
     files: Mapping[str, Noted]
+    partial: bool = False
 
 
 def record(store: Store, path: Path, resolved: Resolved, files: Sequence[FileEntry]) -> None:
-    """Note that ``path`` holds ``files`` of a version, which are known to be right just now."""
-    value = {
-        "schema": _SCHEMA,
-        "path": str(path.resolve()),
-        "model": resolved.model,
-        "version": str(resolved.entry.version),
-        "id": resolved.id,
-        "made_at": time.time_ns(),
-        "files": {file.path: [*stamp(path / file.path), file.blake3] for file in files},
-    }
-    disk.make_dir(store.meta / "checkouts")
-    disk.replace(_record_path(store, path), line(value).encode("utf-8") + b"\n")
+    """Note that ``path`` holds ``files``, all of a version's, which are right just now.
+
+    What cannot be noted is not: that costs time, or a parent that has to be named, and no data.
+    """
+    with suppress(OSError):  # a file that is gone already: then there is nothing to note
+        rows = _rows(path, files)
+        _put(store, path, resolved, rows, made_at=time.time_ns(), partial=False)
+
+
+def record_part(
+    store: Store, path: Path, resolved: Resolved, manifest: Manifest, files: Sequence[FileEntry]
+) -> None:
+    """Note that ``path`` holds ``files``, some of a version's, beside what is noted already.
+
+    A directory that still holds files of another version stays that version's.
+    """
+    with suppress(OSError):
+        rows, made_at = _rows(path, files), time.time_ns()
+        known = checkout_at(store, path)
+        if known is not None and known.id == resolved.id:
+            # those noted before are no surer for it, so the time stays
+            rows, made_at = {**known.files, **rows}, known.made_at
+        elif known is not None and any((path / n).exists() for n in known.files if n not in rows):
+            return
+        partial = not all(file.path in rows for file in manifest.files)
+        _put(store, path, resolved, rows, made_at=made_at, partial=partial)
+
+
+def is_recorded(
+    path: Path, resolved: Resolved, files: Sequence[FileEntry], known: Checkout | None
+) -> bool:
+    """Tell whether ``known`` says of ``path`` all that `record` would, and can be relied on."""
+    if known is None or known.partial or known.id != resolved.id:
+        return False
+    return known.version == str(resolved.entry.version) and all(
+        _trusted(stamp(path / file.path), file.path, known) is not None for file in files
+    )
 
 
 def forget(store: Store, path: Path) -> None:
-    """Remove the record of ``path``."""
-    disk.remove(_record_path(store, path))
+    """Remove the record of ``path``, if that can be done; a stale one is found out by its stamps."""
+    with suppress(StoreError):
+        disk.remove(_record_path(store, path))
 
 
 def checkout_at(store: Store, path: Path) -> Checkout | None:
     """Return the record of the directory ``path``, None where there is none that can be read."""
-    return _load(_record_path(store, path))
+    return _load(store, _record_path(store, path))
 
 
-def checkouts(store: Store) -> list[Checkout]:
-    """Return the records of all directories that still exist, sorted by path."""
+def checkouts(store: Store, *, partial: bool = False) -> list[Checkout]:
+    """Return the records of all directories that still exist, sorted by path.
+
+    Args:
+        partial: also those of directories that only some files of a version were written to.
+    """
+    found = (c for c in _all(store) if c.path.is_dir() and (partial or not c.partial))
+    return sorted(found, key=lambda c: c.path)
+
+
+def _all(store: Store) -> Iterator[Checkout]:
     directory = store.meta / "checkouts"
-    if not directory.is_dir():
-        return []
-    found = (_load(path) for path in directory.glob("*.json"))
-    return sorted((c for c in found if c and c.path.is_dir()), key=lambda c: c.path)
+    if directory.is_dir():
+        for path in directory.glob("*.json"):
+            known = _load(store, path)
+            if known is not None and path == _record_path(store, known.path):
+                yield known
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +159,29 @@ def compare(directory: Path, manifest: Manifest, known: Checkout | None) -> Diff
 
 def holds(path: Path, file: FileEntry, known: Checkout | None) -> bool:
     """Tell whether the regular file ``path`` has the content of ``file``."""
-    now = stamp(path)
-    if now[0] != file.size:
+    return stamp(path)[0] == file.size and digest_at(path, file.path, known) == file.blake3
+
+
+def is_untouched(path: Path, name: str, known: Checkout | None) -> bool:
+    """Tell whether ``path`` is still what was noted of it as the file ``name``."""
+    noted = known.files.get(name) if known is not None else None
+    if noted is None or not path.is_file() or path.is_symlink():
         return False
-    if known is not None and now[1] < known.made_at - _RACE:
-        noted = known.files.get(file.path)
-        if noted is not None and noted.stamp == now:
-            return noted.blake3 == file.blake3
-    return hash_file(path) == file.blake3
+    return stamp(path)[0] == noted.stamp[0] and digest_at(path, name, known) == noted.blake3
+
+
+def digest_at(path: Path, name: str, known: Checkout | None) -> Digest:
+    """Return the BLAKE3 of the file at ``path``: as noted of ``name`` if it was not written to."""
+    noted = _trusted(stamp(path), name, known)
+    return hash_file(path) if noted is None else noted.blake3
+
+
+def _trusted(now: Stamp, name: str, known: Checkout | None) -> Noted | None:
+    """Return what is noted of a file that has the stamp ``now``, None if it may have changed."""
+    noted = known.files.get(name) if known is not None else None
+    if known is None or noted is None or noted.stamp != now or now[1] >= known.made_at - _RACE:
+        return None
+    return noted
 
 
 def hash_file(path: Path) -> Digest:
@@ -142,21 +199,58 @@ def stamp(path: Path) -> Stamp:
     return status.st_size, status.st_mtime_ns, status.st_ino
 
 
+def _rows(path: Path, files: Sequence[FileEntry]) -> dict[str, Noted]:
+    return {file.path: Noted(stamp(path / file.path), file.blake3) for file in files}
+
+
+def _put(
+    store: Store,
+    path: Path,
+    resolved: Resolved,
+    rows: Mapping[str, Noted],
+    *,
+    made_at: int,
+    partial: bool,
+) -> None:
+    value = {
+        "schema": _SCHEMA,
+        "path": _name_of(store, path),
+        "model": resolved.model,
+        "version": str(resolved.entry.version),
+        "id": resolved.id,
+        "made_at": made_at,
+        "files": {name: [*noted.stamp, noted.blake3] for name, noted in rows.items()},
+        **({"partial": True} if partial else {}),
+    }
+    try:
+        disk.make_dir(store.meta / "checkouts")
+        disk.replace(_record_path(store, path), line(value).encode("utf-8") + b"\n")
+    except (StoreError, UnicodeError):
+        forget(store, path)  # what it says is no longer so
+
+
+def _name_of(store: Store, path: Path) -> str:
+    """Return how a directory is noted: below the root of the store, else absolute."""
+    real, root = path.resolve(), store.root.resolve()
+    return real.relative_to(root).as_posix() if real.is_relative_to(root) else str(real)
+
+
 def _record_path(store: Store, path: Path) -> Path:
-    name = digest_of(str(path.resolve()).encode("utf-8", "surrogateescape"))[:32]
+    name = digest_of(_name_of(store, path).encode("utf-8", "surrogateescape"))[:32]
     return store.meta / "checkouts" / f"{name}.json"
 
 
-def _load(path: Path) -> Checkout | None:
+def _load(store: Store, path: Path) -> Checkout | None:
     try:
         value = parse_mapping(path.read_bytes(), path.name)
         return Checkout(
-            path=Path(value["path"]),
+            path=store.root.resolve() / value["path"],
             model=parse_model(value["model"]),
             version=str(value["version"]),
             id=parse_digest(value["id"]),
             made_at=int(value["made_at"]),
             files={name: _noted(row) for name, row in value["files"].items()},
+            partial=value.get("partial") is True,
         )
     except (OSError, IntegrityError, KeyError, ValueError, TypeError):
         return None  # it only saves time: without it everything is hashed

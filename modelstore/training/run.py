@@ -248,7 +248,7 @@ def _check_room(place: Path, base: Path) -> None:
     if need > free:
         raise DiskFullError(
             f"the result needs up to {human_size(need)} and {human_size(free)} are free",
-            "free some space; see what the store holds: mstore du",
+            "free some space; what is checked out can go: mstore checkout --release REF",
         )
 
 

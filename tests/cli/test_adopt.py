@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -91,7 +92,7 @@ def test_a_version_that_cannot_be_taken_makes_it_partly_done(run: Run, root: Pat
     (root / "llama_1b" / "v1.0" / "a.bin").symlink_to(root.parent)
     code, out, err = run()
     assert code == 3
-    assert "Adopted 1 versions" in out
+    assert "Adopted 1 version, " in out
     assert "llama_1b@v1.0 was not taken" in err
 
 
@@ -108,3 +109,56 @@ def test_nothing_around_here(run: Run, tmp_path: Path, monkeypatch: pytest.Monke
     code, _, err = run(str(empty))
     assert code == 4
     assert "holds no models" in err
+
+
+def test_what_a_rule_skipped_is_said(run: Run, root: Path) -> None:
+    """What a trainer left beside a model is named, before and after."""
+    old_tool.version(root / "llama_1b" / "v1.0", "checkpoint-3")
+    for words in ("-n", "-f"):
+        assert "skipped in llama_1b/v1.0: checkpoint-3/" in run(words)[2]
+
+
+def test_edits_and_lost_content_are_told(run: Run, root: Path) -> None:
+    """A dry run lists what would be taken from an edited registry, and what comes back."""
+    run()
+    path = root / "llama_1b" / "model_registry.json"
+    value = json.loads(path.read_text(encoding="utf-8"))
+    value["versions"]["v1.0"]["notes"] = "by hand"
+    path.write_text(json.dumps(value), encoding="utf-8")
+    for blob in (root / ".mstore" / "blobs").rglob("*"):
+        if blob.is_file():
+            blob.unlink()
+    _, out, _ = run("-n")
+    assert "to take over from the edited model_registry.json: notes of v1.0" in out
+    assert out.count("content to bring back: ") == 2
+    row = json.loads(run("-n", "--json")[1])["data"]["models"][0]
+    assert (row["edits"], row["versions"][0]["action"]) == (["notes of v1.0"], "heal")
+    _, out, _ = run()
+    assert "taken over from the edited model_registry.json: notes of v1.0" in out
+    assert "of 2 versions" in out
+    assert run()[1].startswith("Nothing to adopt")
+
+
+def test_verify_of_what_was_only_registered(
+    run: Run, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A missing ACTIVE is a remark, exit 0; by name it is not found; a lost one leads to adopt."""
+    old_tool.registry(root / "llama_8b", {"active_version": "v1.0", "versions": {"v1.0": {}}})
+    run()
+
+    def verify(*words: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as left:
+            cli.main(["verify", *words])
+        return (int(left.value.code or 0), *capsys.readouterr())
+
+    code, out, err = verify()
+    assert code == 0
+    assert "llama_8b@v1.0 is registered but its files are missing" in err
+    assert "llama_1b@v1.1: sound" in out
+    assert verify("llama_8b@v1.0")[0] == 4
+    shutil.rmtree(root / ".mstore")
+    code, out, err = verify()
+    assert code == 1
+    assert "take them in with: mstore adopt" in err
+    assert "blobs, or what they are built on, are not in the store" in out
+    assert len(out.splitlines()) < 6

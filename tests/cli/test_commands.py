@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import click
 import pytest
 
 from modelstore.cli import COMMANDS, cli
+from modelstore.names import ModelName
+from modelstore.state import Change
+from modelstore.store import Store
 from tests.cli.program import run
 from tests.models import files_of, write_model
 
@@ -107,6 +111,28 @@ def test_log_is_newest_first(looked_at: Path) -> None:
     assert len(run("log", "v1.0", "--oneline").out.splitlines()) == 1
 
 
+def test_the_graph_draws_siblings_apart(place: Path) -> None:
+    """Two fine-tunes of one base are no chain."""
+    write_model(place / "three", step=2e-3)
+    assert run("commit", "three", "--parent", "v1.0", "-m", "sibling").code == 0
+    lines = run("log", "--graph").out.splitlines()
+    assert [line.split()[:2] for line in lines] == [
+        ["*", lines[0].split()[1]],
+        ["|", "*"],
+        ["|/"],
+        ["*", lines[3].split()[1]],
+    ]
+
+
+def test_a_version_that_does_not_say_when_has_no_date(place: Path) -> None:
+    """A registered version without files leaves the line out."""
+    change = Change("adopt", versions={"v0.9": {"seq": 9}})
+    Store(place / "tuned_models").change(ModelName("llama_1b"), lambda _: change)
+    first = run("log").out.split("version ")[1]
+    assert "missing" in first
+    assert "date" not in first
+
+
 def test_list_marks_the_active_version(looked_at: Path) -> None:
     """The table has a header, a star on ACTIVE, and says which lines are still empty."""
     lines = run("list").out.splitlines()
@@ -138,7 +164,9 @@ def test_active_moves_and_steps_back(place: Path) -> None:
     assert run("set-active", "v1.0", "--expect", "v1.1").code == 0
     assert run("set-active", "v1.0", "--expect", "v1.1").code == 5
     assert run("set-active", "-").out == "ACTIVE of llama_1b is now v1.1 (was v1.0)\n"
-    assert run("rollback").out == "ACTIVE of llama_1b is now v1.0 (was v1.1)\n"
+    back = run("rollback")
+    assert back.out == "ACTIVE of llama_1b is now v1.0 (was v1.1)\n"
+    assert back.err == "go back with: mstore set-active llama_1b@v1.1\n"
     history = run("active", "llama_1b", "--history").out.splitlines()
     assert [line.split()[1] for line in history] == ["v1.0", "v1.1", "v1.0", "v1.1", "v1.0"]
     assert history[0].startswith("llama_1b@ACTIVE@{0}")
@@ -148,14 +176,24 @@ def test_active_moves_and_steps_back(place: Path) -> None:
 def test_aliases_and_notes(place: Path) -> None:
     """An alias is made, moved, listed, used and removed; notes are lines that add up."""
     assert run("alias").err.startswith("no aliases yet")
-    assert run("alias", "prod").out == "prod is now llama_1b@v1.0\n"
+    unknown = run("alias", "prod")
+    assert (unknown.code, unknown.out) == (4, "")
+    assert "Hint: set it: mstore alias prod REF" in unknown.err
+    assert run("alias", "prod", "ACTIVE").out == "prod is now llama_1b@v1.0\n"
     assert run("alias", "prod", "v1.1").out == "prod is now llama_1b@v1.1 (was v1.0)\n"
-    assert run("alias").out == "prod  llama_1b@v1.1\n"
+    assert run("alias", "best", "v1.1").code == 0
+    assert run("alias", "prod").out == "prod  llama_1b@v1.1\n"
+    assert run("alias").out == "best  llama_1b@v1.1\nprod  llama_1b@v1.1\n"
     assert run("note", "prod", "good").out == "good\n"
     assert run("note", "prod", "better").out == "good\nbetter\n"
     assert run("note", "v1.1").out == "good\nbetter\n"
     assert run("alias", "-d", "prod").out == "prod no longer means llama_1b@v1.1\n"
     assert run("log", "prod").code == 4
+    assert run("alias", "-d").code == 2
+    assert run("alias", "-d", "best", "v1.1").code == 2
+    assert run("alias", "-d", "prod").code == 4
+    assert run("commit", "two", "-M", "other").code == 0
+    assert run("alias", "-d", "best").out == "best no longer means llama_1b@v1.1\n"
 
 
 def test_checkout_status_and_release(place: Path) -> None:
@@ -183,11 +221,48 @@ def test_path_writes_what_is_not_there(place: Path) -> None:
     assert run("checkout", "v1.1", "-q").out == done.out
 
 
+def test_path_never_prints_a_directory_of_other_weights(place: Path) -> None:
+    """Bytes exchanged in place are exit code 5, nothing on stdout, and the hint mends it."""
+    home = Path(run("path", "v1.0").out.strip())
+    shutil.copy(place / "two/model.safetensors", home)
+    done = run("path", "v1.0")
+    assert (done.code, done.out) == (5, "")
+    assert "files of llama_1b@v1.1: model.safetensors" in done.err
+    assert "mstore checkout llama_1b@v1.0 -f" in done.err
+    assert run("checkout", "llama_1b@v1.0", "-f").code == 0
+    assert run("path", "v1.0").out == f"{home}\n"
+    assert (home / "model.safetensors").read_bytes() == (
+        place / "one/model.safetensors"
+    ).read_bytes()
+
+
+def test_the_store_is_no_place_to_check_out_to(place: Path) -> None:
+    """-o into the store is exit code 5; a directory that holds the store is fine, and clean."""
+    done = run("checkout", "v1.1", "-o", "tuned_models/llama_1b/v1.0")
+    assert (done.code, done.out) == (5, "")
+    assert "lies in the store" in done.err
+    assert run("checkout", "v1.1", "-o", "tuned_models/llama_1b/v1.1").code == 0
+
+
+def test_adopt_is_not_offered_for_a_directory_without_weights(place: Path) -> None:
+    """Status says what such a directory lacks."""
+    (place / "tuned_models/llama_1b/v7.0").mkdir()
+    done = run("status")
+    assert "llama_1b: neither registered nor with weights in it: v7.0" in done.err
+    assert "adopt" not in done.err
+    (model,) = [m for m in run("status", "--json").data("status")["models"] if m["versions"]]
+    assert (model["unregistered"], model["without_weights"]) == ([], ["v7.0"])
+
+
 def test_use_chooses_the_default_model(place: Path) -> None:
     """The default model is the one last committed to, until `use` says otherwise."""
     assert run("use").out == "llama_1b\n"
     assert run("use", "llama_8b").out == "llama_8b\n"
-    assert run("use", "--unset").out == "llama_1b\n"
+    assert run("use").err == ""
+    assert run("use", "--unset").out == (
+        "no default model; bare refs fall back to llama_1b, last committed to\n"
+    )
+    assert "last committed to" in run("use").err
 
 
 def test_options_work_on_both_sides_of_the_verb(
@@ -202,6 +277,33 @@ def test_options_work_on_both_sides_of_the_verb(
     monkeypatch.setenv("MSTORE_STORE", str(root))
     monkeypatch.setenv("MSTORE_MODEL", "llama_1b")
     assert run("list") == expected
+
+
+@pytest.mark.parametrize("start", [".", "tuned_models", "tuned_models/llama_1b", "one"])
+def test_the_store_is_found_from_the_place_that_is_said(
+    looked_at: Path, start: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """-C and MSTORE_STORE take any directory that would do as the current one."""
+    expected = run("log", "--oneline")
+    monkeypatch.chdir(tmp_path)
+    assert run("-C", looked_at / start, "log", "--oneline") == expected
+    monkeypatch.setenv("MSTORE_STORE", str(looked_at / start))
+    assert run("log", "--oneline") == expected
+    assert run("-C", looked_at / "mistyped", "log").code == 10
+
+
+def test_changes_tell_of_a_registry_that_was_edited(place: Path) -> None:
+    """Every command that writes says what it found in place of the view."""
+    view = place / "tuned_models/llama_1b/model_registry.json"
+    for words in (
+        ("set-active", "v1.1"),
+        ("rollback",),
+        ("alias", "a", "v1.1"),
+        ("note", "a", "x"),
+    ):
+        view.write_text(view.read_text().replace("tuned", "mine"))
+        assert "was edited" in run(*words).err
+        assert "was edited" not in run("note", "v1.0", "y").err
 
 
 def test_readers_of_an_empty_store_say_what_to_do_next(

@@ -213,7 +213,7 @@ def test_the_files_of_a_version_never_were_here(place: Path) -> None:
 def test_another_process_holds_the_lock(looked_at: Path) -> None:
     """Exit code 11, with who holds it and for how long we waited."""
     with locks.locked(looked_at / "tuned_models/.mstore/locks/store.lock"):
-        for words in (("note", "v1.0", "x"), ("set-active", "v1.1"), ("alias", "prod")):
+        for words in (("note", "v1.0", "x"), ("set-active", "v1.1"), ("alias", "prod", "v1.1")):
             done = run("--lock-timeout", "0.05", *words)
             assert done.code == 11
             assert "'store.lock' is held by process" in done.err
@@ -248,7 +248,7 @@ def test_an_edited_registry_is_noticed_and_not_used(place: Path) -> None:
     done = run("log", "--oneline")
     assert done.code == 0
     assert "v7.0" not in done.out
-    assert "is not what mstore wrote" in done.err
+    assert "was edited, and is not used" in done.err
 
 
 def test_a_damaged_setting_is_named(place: Path) -> None:

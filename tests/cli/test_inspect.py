@@ -61,6 +61,7 @@ def test_diff_says_what_changed_and_what_it_cost(run: Run) -> None:
     assert out.count(".weight") == 1
     assert "2 more" in err
     assert "M  loss" in out
+    assert "metrics: 1 changed" in out
     assert "modeling.py was modified: it is code" in err
 
 
@@ -68,6 +69,26 @@ def test_diff_is_with_active_unless_a_second_version_is_named(run: Run) -> None:
     """B defaults to ACTIVE of the model of A, and a bare B is one of that model too."""
     assert run("diff", "llama_1b@v1.1")[1].startswith("llama_1b@v1.1 -> llama_1b@v1.0")
     assert run("diff", "llama_1b@v1.0", "latest")[1].startswith("llama_1b@v1.0 -> llama_1b@v1.1")
+
+
+def test_diff_backwards_and_with_itself_says_so(run: Run) -> None:
+    """What B cost is of interest only if B came later; a version does not differ from itself."""
+    assert run("diff", "v1.1")[1].startswith("llama_1b@v1.1 -> llama_1b@v1.0, which is older\n")
+    code, out, err = run("diff", "v1.0")
+    assert (code, out) == (0, "llama_1b@v1.0 is the same version on both sides: nothing differs\n")
+    assert err == ""
+    assert "mstore diff llama_1b@v1.1~1 llama_1b@v1.1" in run("diff", "v1.1", "v1.1")[2]
+
+
+def test_diff_lists_only_the_metrics_that_differ(run: Run, store: Store, tmp_path: Path) -> None:
+    """Marked as new, gone or changed; --all lists the equal ones too."""
+    metrics = {"loss": 2.25, "bleu": 0.5}
+    third = write_model(tmp_path / "c", step=2e-3)
+    commit(store, third, ModelName("llama_1b"), CommitOptions(metrics=metrics))
+    forth = run("diff", "v1.1", "v1.2", "--metrics")[1]
+    assert ("  A  bleu" in forth, "loss" in forth) == (True, False)
+    assert "  D  bleu" in run("diff", "v1.2", "v1.1", "--metrics")[1]
+    assert "     loss" in run("diff", "v1.1", "v1.2", "--metrics", "--all")[1]
 
 
 def test_diff_shows_only_the_sections_that_were_asked_for(run: Run) -> None:

@@ -48,9 +48,19 @@ def test_a_reader_that_goes_away_is_no_error(looked_at: Path, words: tuple[str, 
 
 
 @POSIX
-@pytest.mark.parametrize("flag", [(), ("--json",)])
-def test_ctrl_c_while_waiting_for_the_lock(place: Path, flag: tuple[str, ...]) -> None:
-    """Exit code 130, one word, nothing committed, and nothing left behind."""
+@pytest.mark.parametrize(
+    ("number", "code", "said", "flag"),
+    [
+        (signal.SIGINT, 130, "interrupted", ()),
+        (signal.SIGINT, 130, "interrupted", ("--json",)),
+        (signal.SIGTERM, 143, "stopped by a signal", ()),
+        (signal.SIGHUP if os.name == "posix" else 1, 129, "stopped by a signal", ("--json",)),
+    ],
+)
+def test_a_signal_while_waiting_for_the_lock(
+    place: Path, number: signal.Signals, code: int, said: str, flag: tuple[str, ...]
+) -> None:
+    """Exit code 128 and the signal's, a few words, nothing committed, and nothing left behind."""
     write_model(place / "three", step=2e-3)
     meta = place / "tuned_models/.mstore"
     with locks.locked(meta / "locks/store.lock"):
@@ -63,14 +73,26 @@ def test_ctrl_c_while_waiting_for_the_lock(place: Path, flag: tuple[str, ...]) -
             env=environment(),
         )
         _wait_until_it_has_staged(process, meta)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         out, err = process.communicate(timeout=60)
-    assert (process.returncode, out) == (130, "")
-    assert "interrupted" in err
+    assert (process.returncode, out) == (code, "")
+    assert said in err
     assert "Traceback" not in err
     assert files_of(place / "tuned_models/llama_1b") == before
     assert not [path for path in (meta / "tmp").iterdir() if path.is_dir()]
     assert run("commit", "three").code == 0
+
+
+@POSIX
+def test_a_signal_that_is_ignored_stays_ignored(place: Path) -> None:
+    """Under nohup a closed terminal ends nothing."""
+    code = (
+        "import os, signal, sys, click; from modelstore.cli import failures\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "failures.run(click.command()(lambda: os.kill(os.getpid(), signal.SIGHUP)), [])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, env=environment())
+    assert done.returncode == 0
 
 
 def _wait_until_it_has_staged(process: subprocess.Popen[str], meta: Path) -> None:

@@ -96,7 +96,8 @@ def test_the_warning_says_what_the_header_claims() -> None:
     result = split(file_of('{"a":' + entry(shape="[3]", offsets="[0,3]") + "}"))
     assert result.format == "opaque"
     assert result.warning == (
-        "'file' is no valid safetensors file: tensor 'a' is claimed to end at byte 64 of 63"
+        "'file' is no valid safetensors file: tensor 'a' is claimed to end at byte 64 of 63; "
+        "it is stored as plain bytes"
     )
 
 

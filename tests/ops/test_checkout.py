@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 from modelstore.errors import ConflictError, IntegrityError, NotFoundError
 from modelstore.names import ModelName
-from modelstore.ops.checkout import checkout, is_hydrated, release
+from modelstore.ops.checkout import checkout, release
 from modelstore.ops.commit import CommitOptions, commit
 from modelstore.ops.resolve import Resolved, resolve
 from modelstore.ops.status import status
+from modelstore.ops.verify import verify
+from modelstore.state import Entry
 from modelstore.store import Store
 from tests.models import files_of, write_model
 
@@ -44,7 +48,6 @@ def test_in_place_keeps_the_small_files(store: Store, two: tuple[Resolved, Resol
 
     assert home == store.root / LINE / "v1.0"
     assert {"manifest.json", "README.md", "model_info.json", "old.txt"} <= set(files_of(home))
-    assert is_hydrated(store, two[0], store.manifest(LINE, two[0].entry))
 
 
 def test_again_writes_nothing(store: Store, two: tuple[Resolved, Resolved]) -> None:
@@ -218,6 +221,118 @@ def test_status_tells_what_was_changed(
         ("old.txt",),
         ("notes.txt",),
     )
+
+
+def test_equal_sizes_do_not_make_a_directory_right(
+    store: Store, two: tuple[Resolved, Resolved]
+) -> None:
+    """Bytes that were exchanged in place are found, and the hint puts the right ones back."""
+    home = checkout(store, two[0]).path
+    before = files_of(home)
+    weights = home / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[::-1])
+
+    with pytest.raises(ConflictError, match=weights.name) as caught:
+        checkout(store, two[0])
+
+    assert "mstore checkout llama_1b@v1.0 -f" in caught.value.hint
+    checkout(store, two[0], force=True)
+    assert files_of(home) == before
+
+
+def test_what_was_committed_from_a_version_directory_is_told_apart(
+    store: Store, two: tuple[Resolved, Resolved]
+) -> None:
+    """Training in place and committing leaves another version there: said, with what to type."""
+    home = checkout(store, two[0]).path
+    write_model(home, step=0.5)
+    commit(store, home, LINE, CommitOptions())
+
+    for verb in (checkout, release):
+        with pytest.raises(ConflictError, match=r"files of llama_1b@v1\.2") as caught:
+            verb(store, two[0])
+        assert "mstore checkout llama_1b@v1.0 -f" in caught.value.hint
+        assert "commit" not in caught.value.hint
+
+
+def test_releasing_a_directory_that_holds_another_version(
+    store: Store, two: tuple[Resolved, Resolved], tmp_path: Path
+) -> None:
+    """The hint names the version that lies there."""
+    out = checkout(store, two[1], output=tmp_path / "out").path
+
+    with pytest.raises(ConflictError) as caught:
+        release(store, two[0], output=out)
+
+    assert f"mstore checkout llama_1b@v1.1 --release -o {out}" in caught.value.hint
+
+
+def test_a_store_that_cannot_be_written_to_can_be_read_out(
+    store: Store, two: tuple[Resolved, Resolved], tmp_path: Path
+) -> None:
+    """What was written where cannot be noted, and the files come out all the same."""
+    shutil.rmtree(store.meta / "checkouts")
+    (store.meta / "checkouts").write_bytes(b"no directory can be made here")
+
+    checkout(store, two[1], output=tmp_path / "out")
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "one")
+    checkout(store, two[1], output=tmp_path / "part", files=["*.json"])
+    release(store, two[1], output=tmp_path / "out")
+    assert not files_of(tmp_path / "out")
+
+
+def test_a_deleted_version_directory_comes_back_whole(
+    store: Store, two: tuple[Resolved, Resolved], tmp_path: Path
+) -> None:
+    """Content, manifest and what was generated are what they were, and verify agrees."""
+    home = checkout(store, two[1]).path
+    before = files_of(home)
+    shutil.rmtree(home)
+
+    checkout(store, two[1])
+
+    assert files_of(home) == before
+    assert verify(store, two[1]).sound
+
+
+def test_a_generated_file_comes_back_as_it_was_or_not_at_all(
+    store: Store, two: tuple[Resolved, Resolved]
+) -> None:
+    """Where this mstore would generate something else, only the manifest is written."""
+    home = checkout(store, two[1]).path
+    values = {**two[1].entry.values, "description": "another"}
+    shutil.rmtree(home)
+
+    checkout(store, Resolved(LINE, Entry(two[1].entry.version, values)))
+
+    assert "manifest.json" in files_of(home)
+    assert not {"README.md", "model_info.json"} & set(files_of(home))
+
+
+def test_with_force_an_edited_manifest_is_put_right(
+    store: Store, two: tuple[Resolved, Resolved]
+) -> None:
+    """The published copy of the manifest is one of the files that -f overwrites."""
+    home = checkout(store, two[0]).path
+    (home / "manifest.json").write_text("{}")
+
+    checkout(store, two[0], force=True)
+
+    assert verify(store, two[0]).sound
+
+
+def test_a_file_put_there_right_after_a_checkout_is_not_lost(
+    store: Store, two: tuple[Resolved, Resolved], tmp_path: Path
+) -> None:
+    """A change that left size, time and inode as they were is a change while the record is young."""
+    out = checkout(store, two[0], output=tmp_path / "out").path
+    weights = out / "model.safetensors"
+    before = weights.stat()
+    weights.write_bytes(weights.read_bytes()[::-1])
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    with pytest.raises(ConflictError):
+        checkout(store, two[1], output=out)
 
 
 def _damage(path: Path) -> None:

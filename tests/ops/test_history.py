@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from modelstore.errors import NotFoundError
-from modelstore.hashing import digest_of
-from modelstore.names import ModelName, parse_version
+from modelstore.names import ModelName
 from modelstore.ops.commit import CommitOptions, commit
-from modelstore.ops.history import graph, log
+from modelstore.ops.history import log
 from modelstore.ops.resolve import Context
-from modelstore.state import Change, Entry
+from modelstore.state import Change
 from modelstore.store import Store, create
 from tests.models import write_model
 
@@ -45,8 +41,23 @@ def _versions(store: Store, ref: str = "", **more: int) -> list[list[str]]:
 def test_every_model_newest_first(forked: Store) -> None:
     """Without a ref: all versions of all models, each model by itself."""
     assert _versions(forked) == [["v1.3", "v1.2", "v1.1", "v1.0"], ["v1.0"]]
-    assert _versions(forked, limit=2) == [["v1.3", "v1.2"], ["v1.0"]]
     assert [history.total for history in log(forked, limit=2)] == [4, 1]
+
+
+def test_a_limit_is_on_all_models_together(store: Store) -> None:
+    """The newest are shown, each under its model; one without a time is the oldest."""
+    days = {MODEL: ("01", "04", "02"), OTHER: ("", "03")}
+    for model, some in days.items():
+        for n, day in enumerate(some):
+            values = {"seq": n + 1, "created_at": f"2026-01-{day}T00:00:00Z" if day else ""}
+            change = Change("adopt", versions={f"v1.{n}": values})
+            store.change(model, lambda _, change=change: change)
+    assert _versions(store, limit=1) == [[], ["v1.1"]]
+    assert _versions(store, limit=2) == [["v1.2"], ["v1.1"]]
+    assert _versions(store, limit=3) == [["v1.2", "v1.1"], ["v1.1"]]
+    assert _versions(store, limit=4) == [["v1.2", "v1.1", "v1.0"], ["v1.1"]]
+    assert _versions(store, limit=9) == _versions(store)
+    assert _versions(store, "llama_1b", limit=1) == [["v1.2"]]
 
 
 def test_one_model(forked: Store) -> None:
@@ -82,24 +93,3 @@ def test_order_is_the_order_of_commits_and_not_of_clocks(store: Store) -> None:
         change = Change("adopt", versions={f"v1.{n}": values})
         store.change(MODEL, lambda _, change=change: change)
     assert _versions(store) == [["v1.1", "v1.0"]]
-
-
-def test_the_graph_of_a_fork(forked: Store) -> None:
-    """A star for each version, and a bar for each line that passes by."""
-    assert graph(log(forked, "llama_1b@v1.3")[0].entries) == ["*", "| *", "* |", "*"]
-
-
-@given(st.lists(st.lists(st.integers(0, 20), max_size=3, unique=True), max_size=12))
-def test_the_graph_has_one_star_a_row(parents: Sequence[Sequence[int]]) -> None:
-    """Whatever descends from what, each version is drawn once, in a row of its own."""
-    ids = [digest_of(bytes([n])) for n in range(len(parents))]
-    entries = [
-        Entry(
-            parse_version(f"v1.{n}"),
-            {"id": ids[n], "parents": [ids[p] for p in older if p < n]},
-        )
-        for n, older in enumerate(parents)
-    ]
-    rows = graph(entries[::-1])
-    assert [row.count("*") for row in rows] == [1] * len(entries)
-    assert all(set(row) <= set("*| ") for row in rows)

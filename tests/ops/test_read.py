@@ -133,6 +133,29 @@ def test_strided_views_come_out_as_torch_has_them(tmp_path: Path) -> None:
             np.testing.assert_array_equal(np.asarray(found[name]), tensor.numpy())
 
 
+def test_a_version_without_weights_is_not_an_empty_one(tmp_path: Path) -> None:
+    """Loading what holds none is an error; a file of no tensors is loaded as what it is."""
+    store, manifest = version_of(tmp_path / "a", {"notes.txt": b"x"})
+    with pytest.raises(NotFoundError, match="v1 has no weights file"):
+        load(store, manifest, RAW, ref="v1")
+    store, manifest = version_of(tmp_path / "b", {"model.safetensors": safetensors_bytes({})})
+    assert load(store, manifest, RAW) == {}
+
+
+def test_half_a_model_is_no_model(tmp_path: Path) -> None:
+    """A shard that cannot be read is named; a trainer's arguments in a .bin are no weights."""
+    whole = safetensors_bytes({"w": Values("F32", (1,), b"\0\0\x80\x3f")})
+    first, second = (f"model-0000{n}-of-00002.safetensors" for n in (1, 2))
+    store, manifest = version_of(tmp_path / "a", {first: whole, second: whole[:-1]})
+    with pytest.raises(NotFoundError, match=second) as caught:
+        load(store, manifest, RAW, ref="m@v1.0")
+    assert first not in str(caught.value)
+    assert set(load(store, manifest, RAW, [first])) == {"w"}
+    files = {"model.safetensors": whole, "arguments.bin": b"no tensors"}
+    store, manifest = version_of(tmp_path / "b", files)
+    assert set(load(store, manifest, RAW)) == {"w"}
+
+
 def test_a_storage_with_bytes_to_spare_is_read(tmp_path: Path) -> None:
     """A view of wider values in a storage of odd length ends where whole values end."""
     pickle = pickle_bytes({"w": pickled_tensor("0", "F32", 2, (2, 1), (1, 1))})

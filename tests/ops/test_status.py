@@ -15,6 +15,7 @@ from modelstore.ops.resolve import resolve
 from modelstore.ops.status import Status, status
 from modelstore.state import Change
 from modelstore.store import Store
+from tests.models import write_model
 
 MODEL = ModelName("llama_1b")
 
@@ -94,10 +95,37 @@ def test_a_checkout_that_was_deleted(store: Store, out: Path) -> None:
 def test_content_that_is_not_here(store: Store, out: Path) -> None:
     """A version that is registered only, and a directory that no registry knows, are named."""
     store.change(MODEL, lambda _: Change("adopt", versions={"v0.9": {"seq": 9}}))
-    (store.root / "llama_1b/v3.0").mkdir()
+    write_model(store.root / "llama_1b/v3.0")
     (store.root / "llama_1b/scratch").mkdir()
     model = status(store).models[0]
     assert (model.absent, model.unregistered) == (("v0.9",), ("v3.0",))
+
+
+def test_adopt_is_offered_only_where_it_would_take_something(store: Store, out: Path) -> None:
+    """A version directory without weights is named apart from those that adopt takes."""
+    write_model(store.root / "llama_1b/v3.0")
+    (store.root / "llama_1b/v3.1").mkdir()
+    (store.root / "llama_1b/v3.1/notes.txt").write_text("to come")
+
+    model = status(store).models[0]
+
+    assert (model.unregistered, model.without_weights) == (("v3.0",), ("v3.1",))
+
+
+def test_a_partial_checkout_is_compared_in_what_was_written(store: Store, tmp_path: Path) -> None:
+    """Files that were never asked for are not missing; those that were are looked at."""
+    commit(store, write_model(tmp_path / "run"), MODEL, CommitOptions())
+    part = tmp_path / "part"
+    checkout(store, resolve(store, "v1.0"), output=part, files=["*.json"])
+    assert status(store).clean
+    (part / "config.json").write_text("mine")
+    (part / "tokenizer.json").unlink()
+
+    assert _changes(status(store)) == {
+        "modified": ("config.json",),
+        "missing": ("tokenizer.json",),
+        "added": (),
+    }
 
 
 def test_an_edited_registry(store: Store, out: Path) -> None:
@@ -108,7 +136,7 @@ def test_an_edited_registry(store: Store, out: Path) -> None:
     view.write_text(json.dumps(value))
     model = status(store).models[0]
     assert model.active == "v1.0"
-    assert "is not what mstore wrote" in model.notice
+    assert "was edited" in model.notice
 
 
 def test_one_model_only(store: Store, out: Path) -> None:

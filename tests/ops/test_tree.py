@@ -28,6 +28,17 @@ def test_what_a_trainer_leaves_is_skipped_and_said(model_dir: Path) -> None:
     assert tree.skipped == (".cache/", ".git/", "checkpoint-10/", "optimizer.pt")
 
 
+def test_what_mstore_leaves_is_never_content(model_dir: Path) -> None:
+    """What a killed checkout left, a file or a directory, and a store within are skipped."""
+    extra = [".mstore-0a.tmp", ".mstore-1b.tmp/0", "sub/.mstore/format.json", "sub/m/v1.0/x"]
+    write_model(model_dir, files=dict.fromkeys(extra, "x"))
+
+    tree = walk(model_dir)
+
+    assert [f.path for f in tree.files] == ["config.json", "model.safetensors", "tokenizer.json"]
+    assert tree.skipped == (".mstore-0a.tmp", ".mstore-1b.tmp/", "sub/")
+
+
 def test_mstoreignore_adds_and_takes_back(model_dir: Path) -> None:
     """Own rules skip more, and a ! takes back what a default rule skips."""
     rules = "# mine\n*.log\nlogs/\n!optimizer.pt\n"

@@ -173,3 +173,17 @@ def test_another_store_is_named_with_an_option(
     monkeypatch.chdir(tmp_path.parent)
     assert run("-C", str(root), "active").code == 0
     assert run("active", "--store", str(root)).out.startswith("llama_1b: v1.1")
+
+
+def test_a_size_that_is_text_is_shown_as_it_is(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A registry that says "2.3GB" is not read as bytes, and not hidden."""
+    old_tool.registry(
+        root / "llama_1b", {"versions": {"v1.0": {"metrics": {"model_size": "2.3GB"}}}}
+    )
+    adopt(root, plan_adopt(root))
+    monkeypatch.chdir(root.parent)
+    with pytest.raises(SystemExit):
+        model_manager.main(["list"])
+    assert "model_size=2.3GB" in capsys.readouterr().out

@@ -51,7 +51,7 @@ def test_what_is_typed_in_the_documents_can_be_typed(page: str) -> None:
         name, *words = shlex.split(line)
         command = cli.get_command(click.Context(cli), name)
         assert command is not None, line
-        command.make_context(name, words, parent=click.Context(cli))
+        command.make_context(name, words, parent=click.Context(cli, **cli.context_settings))
 
 
 # --- commands that messages name

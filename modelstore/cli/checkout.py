@@ -58,12 +58,12 @@ def checkout(
         output.say(str(done.path))
     elif release:
         freed = f"{output.count(len(done.removed), 'file')}, {output.size(done.size)}"
-        output.say(f"{resolved}: released {freed} from {done.path}")
+        output.say(f"{resolved}: released {freed} from {output.place(done.path)}")
     else:
         same = f"; {output.count(len(done.kept), 'file')} already right" if done.kept else ""
         wrote = output.count(len(done.written), "file")
         output.say(f"{resolved}: wrote {wrote}, {output.size(done.size)}{same}")
-        output.say(f"  {done.path}")
+        output.say(f"  {output.place(done.path)}")
 
 
 def as_json(done: CheckedOut) -> dict[str, object]:

@@ -34,13 +34,13 @@ def status(ctx: click.Context, name: str | None, short: bool, exit_code: bool) -
         output.emit("status", _as_json(found))
     elif short:
         for copy in found.copies:
-            _changes(copy, f"{copy.path}/")
+            _changes(copy, f"{output.place(copy.path)}/")
     else:
         for model in found.models:
             _model(model)
         for copy in found.copies:
             state = "clean" if copy.clean else "changed"
-            output.say(f"{copy.path}: {copy.ref}, {state}")
+            output.say(f"{output.place(copy.path)}: {copy.ref}, {state}")
             _changes(copy, "")
         if any(not copy.clean for copy in found.copies):
             output.hint(

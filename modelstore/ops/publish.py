@@ -219,9 +219,8 @@ def _clear_killed(store: Store, model: ModelName) -> None:
     All of it is written under that lock only, so it is nobody's now.
     """
     for directory in (store.root / model, store.meta / "refs" / model):
-        for path in directory.glob(".*.tmp"):
-            if not _HALF_WRITTEN.match(path.name):
-                continue
+        names = os.listdir(directory) if directory.is_dir() else []
+        for path in (directory / name for name in names if _HALF_WRITTEN.match(name)):
             with suppress(StoreError):  # the next commit tries again
                 disk.remove_tree(path) if path.is_dir() else disk.remove(path)
 

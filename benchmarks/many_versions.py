@@ -20,8 +20,9 @@ from modelstore import manifest
 from modelstore.hashing import Digest, digest_of
 from modelstore.names import ModelName
 from modelstore.registry import COMPACT_EVERY, JOURNAL, VIEW
-from modelstore.state import Change, State, apply, make_record, render
+from modelstore.state import Change, State, apply, make_record
 from modelstore.store import Store
+from modelstore.view import render
 
 CLAIM = 0.5
 """Seconds of CPU beyond ``mstore --help``."""

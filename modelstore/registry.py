@@ -31,12 +31,10 @@ from modelstore.state import (
     State,
     apply,
     empty_document,
-    is_ours,
     make_record,
-    open_view,
     parse_record,
-    render,
 )
+from modelstore.view import is_ours, open_view, render
 
 VIEW = "model_registry.json"
 JOURNAL = "journal.jsonl"

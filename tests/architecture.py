@@ -23,6 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     ("modelstore.locks", "modelstore.groupsync", "modelstore.numeric"),
     ("modelstore.formats.base",),
+    ("modelstore.view",),
     ("modelstore.formats", "modelstore.codecs", "modelstore.state", "modelstore.values"),
     ("modelstore.manifest",),
     ("modelstore.registry", "modelstore.blobs", "modelstore.remotes"),

@@ -11,19 +11,8 @@ from hypothesis import strategies as st
 from modelstore.errors import IntegrityError, NewerFormatError, UsageError
 from modelstore.hashing import digest_of
 from modelstore.names import parse_model, parse_version
-from modelstore.state import (
-    SCHEMA,
-    Change,
-    Entry,
-    State,
-    apply,
-    empty_document,
-    is_ours,
-    make_record,
-    open_view,
-    parse_record,
-    render,
-)
+from modelstore.state import Change, Entry, State, apply, empty_document, make_record, parse_record
+from modelstore.view import SCHEMA, is_ours, open_view, render
 
 AT = "2026-01-01T00:00:00Z"
 MODEL = parse_model("llama_1b")

@@ -21,7 +21,8 @@ from modelstore.names import Version
 from modelstore.ops.foreign import KEPT, Foreign, read_json, read_registry
 from modelstore.ops.foreign_entry import entry_values
 from modelstore.registry import VIEW, Registry
-from modelstore.state import Change, Entry, State, is_ours
+from modelstore.state import Change, Entry, State
+from modelstore.view import is_ours
 
 _OURS = (
     *("id", "seq", "parents", "message", "author", "sizes", "generated", "status", "path"),

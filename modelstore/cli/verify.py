@@ -51,7 +51,7 @@ def _show(found: Verified, *, quiet: bool) -> None:
     if found.sound:
         if not quiet:
             where = "".join(f", and {path}" for path in found.directories)
-            checked = f"{found.files} files, {output.size(found.size)}"
+            checked = f"{output.count(found.files, 'file')}, {output.size(found.size)}"
             output.say(f"{found.resolved}: sound ({checked}{where})")
         return
     count = len(found.problems)

@@ -29,7 +29,6 @@ from modelstore.ops import history, pointer, read
 from modelstore.ops import usage as using
 from modelstore.ops import verify as verifying
 from modelstore.ops.resolve import Context, Resolved, resolve, resolve_model
-from modelstore.progress import silent
 from modelstore.store import Store, find
 from modelstore.values import NumpyArrays
 
@@ -270,7 +269,7 @@ class ModelStore:
             for file in wanted:
                 path = Path(temporary, file.path)
                 disk.make_dir(path.parent)
-                checking_out.write_file(self.store, file, path, silent, 0)
+                checking_out.write_file(self.store, file, path)
             yield Path(temporary)
 
 

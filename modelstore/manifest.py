@@ -131,9 +131,9 @@ class Manifest:
         counted: dict[Digest, int] = {}
         for _, span, tensor in self.tensors():
             if tensor.view is None:
-                counted[span.blob] = _product(tensor.shape)
+                counted[span.blob] = math.prod(tensor.shape)
             else:
-                counted[span.blob] = counted.get(span.blob, 0) + _product(tensor.shape)
+                counted[span.blob] = counted.get(span.blob, 0) + math.prod(tensor.shape)
         return sum(counted.values())
 
     @property
@@ -381,10 +381,3 @@ def _count(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 63:
         raise ValueError(f"{value!r} is not a size")
     return value
-
-
-def _product(shape: tuple[int, ...]) -> int:
-    total = 1
-    for length in shape:
-        total *= length
-    return total

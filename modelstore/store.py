@@ -162,12 +162,6 @@ class Store:
             )
         return data
 
-    def manifest_of(self, digest: Digest) -> Manifest:
-        """Return the manifest whose digest is ``digest``, from the blobs."""
-        from modelstore.manifest import decode
-
-        return decode(self.blobs.read(digest), f"manifest {digest[:12]}")
-
     # --- writing
 
     @contextmanager

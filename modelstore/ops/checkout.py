@@ -7,9 +7,10 @@ synced; only then are all of them renamed. A checkout that fails leaves the dire
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 
 from modelstore import disk
@@ -132,11 +133,13 @@ def release(store: Store, resolved: Resolved, *, output: Path | None = None) -> 
     return CheckedOut(target, (), tuple(sorted(stay)), tuple(file.path for file in gone), size)
 
 
-def write_file(store: Store, file: FileEntry, path: Path, progress: Progress, before: int) -> None:
+def write_file(
+    store: Store, file: FileEntry, path: Path, written: Callable[[int], None] | None = None
+) -> None:
     """Write one file to ``path``, which must not exist, checked against its digest.
 
     Args:
-        before: bytes to add to what ``progress`` is told.
+        written: told how many bytes of the file are written so far.
 
     Raises:
         IntegrityError: the blobs do not make up the file.
@@ -147,7 +150,8 @@ def write_file(store: Store, file: FileEntry, path: Path, progress: Progress, be
             for piece in store.blobs.blocks(span.blob):
                 hasher.update(piece)
                 new.write(piece)
-                progress("write", before + new.size, 0)
+                if written is not None:
+                    written(new.size)
     if new.size != file.size or hasher.digest() != file.blake3:
         disk.remove(path)
         raise IntegrityError(
@@ -233,7 +237,7 @@ def _write(store: Store, target: Path, missing: Sequence[FileEntry], progress: P
             done = 0
             for number, file in enumerate(missing):
                 path = staging / str(number)
-                write_file(store, file, path, _scaled(progress, total), done)
+                write_file(store, file, path, partial(_advance, progress, done, total))
                 group.add(path)
                 done += file.size
             group.sync()
@@ -248,8 +252,8 @@ def _write(store: Store, target: Path, missing: Sequence[FileEntry], progress: P
         disk.remove_tree(staging)
 
 
-def _scaled(progress: Progress, total: int) -> Progress:
-    return lambda stage, done, _: progress(stage, done, total)
+def _advance(progress: Progress, before: int, total: int, size: int) -> None:
+    progress("write", before + size, total)
 
 
 def _clear_way(target: Path, final: Path) -> None:

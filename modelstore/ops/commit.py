@@ -20,7 +20,7 @@ from modelstore.manifest import Manifest
 from modelstore.names import ModelName
 from modelstore.ops import working
 from modelstore.ops.heal import heal, mend_manifest
-from modelstore.ops.origin import Place, content, info_mapping, info_text, place_of, state_of
+from modelstore.ops.origin import Info, Place, content, place_of, state_of
 from modelstore.ops.pointer import set_active
 from modelstore.ops.publish import Publication, Published
 from modelstore.ops.resolve import Context, Resolved, resolve
@@ -136,7 +136,8 @@ def commit(
     parents = _parents(store, model, state, place, options)
     mended = sum(mend_manifest(store, parent) for parent in parents)
     scanned = scan(tree.files, progress)
-    draft = _draft(path, state, parents, scanned, options)
+    info = Info.of(path)
+    draft = _draft(info, state, parents, scanned, options)
     outcome = _Outcome(draft, tree, _warnings(scanned), tuple(parents))
     same = None if options.allow_empty or place.adoptable else _same(store, model, parents, draft)
     if same is not None:
@@ -165,7 +166,7 @@ def commit(
         activate=options.activate,
         message=options.message,
         note=options.note,
-        description=options.description or info_text(path, "description"),
+        description=options.description or info.text("description"),
         author=options.author,
         extra=options.extra,
         op=options.op,
@@ -186,7 +187,7 @@ def _parents(
 
 
 def _draft(
-    path: Path,
+    info: Info,
     state: State,
     parents: Sequence[Resolved],
     scanned: Sequence[Scanned],
@@ -195,18 +196,15 @@ def _draft(
     inherited = parents[0].entry.text("base_model") if parents else ""
     weights = [s.entry.size for s in scanned if any(span.tensors for span in s.entry.spans)]
     size = sum(weights) or sum(s.entry.size for s in scanned)
-    metrics = {**info_mapping(path, "metrics"), **options.metrics}
-    parameters = {**info_mapping(path, "training_parameters"), **options.parameters}
+    metrics = {**info.mapping("metrics"), **options.metrics}
+    parameters = {**info.mapping("training_parameters"), **options.parameters}
     return Manifest(
         files=tuple(item.entry for item in scanned),
         parents=tuple(parent.id for parent in parents if parent.id is not None),
         message=options.message,
         author=options.author,
         created_at=options.created_at or now(),
-        base_model=options.base_model
-        or inherited
-        or info_text(path, "base_model")
-        or state.base_model,
+        base_model=options.base_model or inherited or info.text("base_model") or state.base_model,
         parameters=manifest.to_scalars(parameters),
         metrics=manifest.to_scalars({"model_size": size, **metrics}),
         data=tuple(manifest.to_scalars(row) for row in options.data),
@@ -293,9 +291,7 @@ def _move(source: Path, target: Path) -> None:
     disk.make_dir(target.parent)
     try:
         disk.rename(source, target)
-    except Exception as error:
-        if not isinstance(error.__cause__, OSError):
-            raise
+    except StoreError:  # another file system, where a rename cannot go
         disk.copy_new(source, target)
         disk.remove(source)
 

@@ -109,24 +109,29 @@ def _is_own(file: Found, place: Place) -> bool:
     return digest is not None and working.hash_file(file.source) == digest
 
 
-def _info(path: Path) -> dict[str, Any]:
-    """Return what the training left beside the weights, {} if nothing."""
-    try:
-        value = json.loads((path / MODEL_INFO).read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
+@dataclass(frozen=True, slots=True)
+class Info:
+    """What a training left in `model_info.json` beside the weights; nothing where there is none."""
 
+    values: Mapping[str, Any]
 
-def info_mapping(path: Path, key: str) -> dict[str, object]:
-    """Return an object in the directory's `model_info.json`, {} where there is none."""
-    value = _info(path).get(key)
-    if not isinstance(value, dict):
-        return {}
-    return {k: v for k, v in value.items() if isinstance(v, str | int | float)}
+    @classmethod
+    def of(cls, path: Path) -> Info:
+        """Read it; what cannot be read says nothing."""
+        try:
+            value = json.loads((path / MODEL_INFO).read_bytes())
+        except (OSError, ValueError):
+            return cls({})
+        return cls(value if isinstance(value, dict) else {})
 
+    def mapping(self, key: str) -> dict[str, object]:
+        """Return the numbers and texts of the object at ``key``, {} where there is none."""
+        value = self.values.get(key)
+        if not isinstance(value, dict):
+            return {}
+        return {k: v for k, v in value.items() if isinstance(v, str | int | float)}
 
-def info_text(path: Path, key: str) -> str:
-    """Return a text in the directory's `model_info.json`, "" where there is none."""
-    value = _info(path).get(key)
-    return value if isinstance(value, str) else ""
+    def text(self, key: str) -> str:
+        """Return the text at ``key``, "" where there is none."""
+        value = self.values.get(key)
+        return value if isinstance(value, str) else ""

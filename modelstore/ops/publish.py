@@ -160,7 +160,7 @@ class Publication:
 
     def _fill(self, target: Path, small: Mapping[str, bytes]) -> None:
         """Write what a directory that holds the files lacks; the manifest first, it tells the rest."""
-        for name in (MANIFEST, card.MODEL_INFO, card.README):
+        for name in card.SMALL:
             if name in self.stale and name != card.README:
                 disk.replace(target / name, small[name])
             elif not (target / name).exists():
@@ -227,9 +227,8 @@ def _clear_killed(store: Store, model: ModelName) -> None:
 
 def _is_leftover(directory: Path) -> bool:
     """Tell whether a crash left this version directory between placing and registering it."""
-    small = {MANIFEST, card.README, card.MODEL_INFO}
     try:
-        if {path.name for path in directory.iterdir()} != small:
+        if set(os.listdir(directory)) != set(card.SMALL):
             return False
         return manifest.is_manifest((directory / MANIFEST).read_bytes())
     except OSError:

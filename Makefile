@@ -32,8 +32,8 @@ format: $(VENV)/.installed-dev ## rewrite the sources as `make check` wants them
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
 
-bench: $(VENV)/.installed-dev ## measure; docs/benchmarks.md says what the figures mean
-	$(PY) benchmarks/run.py $(ARGS)
+bench: $(VENV)/.installed-dev ## measure, beside other stores; rewrites the tables of docs/benchmarks.md
+	$(PY) benchmarks/run.py --write $(ARGS)
 
 docs: $(VENV)/.installed-dev ## write docs/cli.md anew from the commands' own help
 	$(PY) scripts/write_cli_reference.py

@@ -36,8 +36,18 @@ class Cost:
     peak: int
 
 
-def run(*command: object, environment: dict[str, str] | None = None) -> Cost:
-    """Run a program to its end and return its cost; its failure ends the benchmark."""
+class FailedError(Exception):
+    """A program that was to be measured ended with an error; the text says which and what it said."""
+
+
+def run(
+    *command: object, environment: dict[str, str] | None = None, directory: Path | None = None
+) -> Cost:
+    """Run a program to its end and return its cost, that of all programs it waited for included.
+
+    Raises:
+        FailedError: it failed.
+    """
     words = [str(word) for word in command]
     start = time.perf_counter()
     with subprocess.Popen(
@@ -46,13 +56,15 @@ def run(*command: object, environment: dict[str, str] | None = None) -> Cost:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         env={**_INHERITED, **(environment or {})},
+        cwd=directory,
     ) as process:
         errors = process.stderr.read() if process.stderr else b""
         _, status, usage = os.wait4(process.pid, 0)
         wall = time.perf_counter() - start
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        sys.exit(f"{' '.join(words)}\nexit code {process.returncode}\n{errors.decode()}")
+        said = errors.decode(errors="replace").strip()
+        raise FailedError(f"{' '.join(words)}\nexit code {process.returncode}\n{said}")
     kilobyte = 1 if sys.platform == "darwin" else 1024  # macOS counts ru_maxrss in bytes
     return Cost(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * kilobyte)
 
@@ -60,6 +72,22 @@ def run(*command: object, environment: dict[str, str] | None = None) -> Cost:
 def mstore(store: Path, *arguments: object) -> Cost:
     """Run ``mstore`` on a store and return its cost."""
     return run(*MSTORE, "-C", store, *arguments)
+
+
+def answer(*command: object, environment: dict[str, str] | None = None) -> str:
+    """Run a program whose cost does not matter; return what it prints, "" where it fails."""
+    try:
+        done = subprocess.run(
+            [str(word) for word in command],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=True,
+            text=True,
+            env={**_INHERITED, **(environment or {})},
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return done.stdout
 
 
 def settle() -> None:

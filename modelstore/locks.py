@@ -22,6 +22,16 @@ DEFAULT_TIMEOUT = 30.0
 """Seconds to wait for a lock that is held for milliseconds when all is well."""
 
 
+def store_lock(meta: Path) -> Path:
+    """Return the lock under which everything in the store at ``meta`` is published and swept."""
+    return meta / "locks" / "store.lock"
+
+
+def gc_lock(meta: Path) -> Path:
+    """Return the lock of whoever goes over all frames of the store at ``meta``: one at a time."""
+    return meta / "locks" / "gc.lock"
+
+
 @contextmanager
 def locked(path: Path, *, timeout: float = DEFAULT_TIMEOUT) -> Iterator[None]:
     """Hold the lock file ``path`` for the length of the block.

@@ -89,7 +89,7 @@ class Store:
         """
         from modelstore.blobs import BlobStore
 
-        return BlobStore(self.meta)
+        return BlobStore(self.meta, lock_timeout=self.lock_timeout)
 
     # --- models and versions
 
@@ -168,7 +168,7 @@ class Store:
     def lock(self) -> Iterator[None]:
         """Hold the store's one lock, under which everything is published and swept."""
         self.prepare()
-        with locks.locked(self.meta / "locks" / "store.lock", timeout=self.lock_timeout):
+        with locks.locked(locks.store_lock(self.meta), timeout=self.lock_timeout):
             yield
 
     def prepare(self) -> None:

@@ -25,9 +25,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("modelstore.formats.base",),
     ("modelstore.view",),
     ("modelstore.formats", "modelstore.codecs", "modelstore.state", "modelstore.values"),
-    ("modelstore.manifest",),
+    ("modelstore.manifest", "modelstore.lowrank"),
     ("modelstore.registry", "modelstore.blobs", "modelstore.remotes"),
-    ("modelstore.store",),
+    ("modelstore.store", "modelstore.adapters"),
     ("modelstore.ops",),
     ("modelstore.integrations.tensors", "modelstore.integrations.transformers"),
     ("modelstore.training", "modelstore.server"),
@@ -44,7 +44,7 @@ It imports from lower rows and from its own entry; the entries of one row do not
 LEARNING = ("modelstore.training", "modelstore.integrations")
 NUMBERS = (
     *("modelstore.codecs", "modelstore.numeric", "modelstore.values", "modelstore.formats"),
-    "modelstore.ops",
+    *("modelstore.lowrank", "modelstore.ops"),
 )
 HOMES: dict[str, tuple[str, ...]] = {
     "accelerate": LEARNING,
@@ -59,6 +59,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "huggingface_hub": LEARNING,
     "httpx2": ("modelstore.remotes",),
     "jinja2": ("modelstore.server", "modelstore.training"),
+    "llvmlite": ("modelstore.codecs",),
     "lz4": ("modelstore.server",),
     "markdown_it": ("modelstore.server",),
     "numba": NUMBERS,

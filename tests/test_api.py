@@ -112,6 +112,14 @@ def test_an_unknown_option_of_commit_is_a_usage_error(
         opened.commit(tmp_path / "a", "llama_1b", metrik={})
 
 
+def test_an_adapter_that_is_not_there_is_said(
+    opened: modelstore.ModelStore, tmp_path: Path
+) -> None:
+    """The adapter of a merge is a path like any other, as text too."""
+    with pytest.raises(NotFoundError, match=r"holds no adapter_config\.json"):
+        opened.commit(tmp_path / "a", "llama_1b", adapter=str(tmp_path / "b"))
+
+
 def test_a_checkout_is_what_was_committed(opened: modelstore.ModelStore, tmp_path: Path) -> None:
     """Files come out byte for byte, all of them or those that fit a pattern."""
     done = opened.checkout("v1.1", tmp_path / "out")

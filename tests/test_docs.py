@@ -223,6 +223,7 @@ SEEN: tuple[tuple[str, ...], ...] = (
     (*DIFFERENCES, "--files"),
     ("verify",),
     ("du",),
+    ("repack",),
     ("commit", "two"),
     ("adopt", "old", "-n"),
     ("adopt", "old"),

@@ -5,12 +5,9 @@ Importing this loads neither numpy nor numba; encoding and decoding do.
 
 from modelstore.blobs.frame import FrameHeader, check_frame, parse_header
 from modelstore.blobs.source import BytesSource, FileSource, RawSource
+from modelstore.blobs.staging import remove_abandoned
 from modelstore.blobs.store import BlobStore
-from modelstore.blobs.transaction import (
-    Added,
-    Transaction,
-    remove_abandoned,
-)
+from modelstore.blobs.transaction import Added, Transaction
 
 __all__ = [
     "BlobStore",

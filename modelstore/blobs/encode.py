@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from modelstore import disk
@@ -17,7 +18,7 @@ from modelstore.blobs.frame import (
 )
 from modelstore.blobs.parallel import in_order
 from modelstore.blobs.source import RawSource
-from modelstore.codecs.base import PayloadError
+from modelstore.codecs.base import Grid, PayloadError
 from modelstore.codecs.blocks import encode_block
 from modelstore.errors import ConflictError, StoreError
 from modelstore.hashing import Bytes, Digest, Hasher, checksum
@@ -35,16 +36,24 @@ class Encoding:
         dtype: how they are read as numbers.
         choice: the codec, and an open base or none.
         block_log2: log2 of the values in a block.
+        columns: values in a row of the tensor, 0 where that is unknown.
     """
 
     def __init__(
-        self, digest: Digest, source: RawSource, dtype: DType, choice: Choice, block_log2: int
+        self,
+        digest: Digest,
+        source: RawSource,
+        dtype: DType,
+        choice: Choice,
+        block_log2: int,
+        columns: int = 0,
     ) -> None:
         self._digest = digest
         self._source = source
         self._dtype = dtype
         self._choice = choice
         self._block_log2 = block_log2
+        self._grid = Grid(columns, 0)
         self._hasher = Hasher()
 
     def write(self, path: Path, threads: int) -> FrameHeader:
@@ -55,10 +64,12 @@ class Encoding:
             StoreError: a codec did not give back what it was given.
         """
         count = count_blocks(self._source.size, self._dtype.width, self._block_log2)
-        offsets, checksums = array("Q", (header_size(count),)), bytearray()
+        names = None if self._choice.factors is None else self._choice.factors.names
+        last = () if names is None else (names.to_bytes(),)
+        offsets, checksums = array("Q", (header_size(count + len(last)),)), bytearray()
         with disk.NewFile(path) as file:
             workers = min(threads, count)
-            for payload in in_order(self._encode, self._blocks(), workers):
+            for payload in chain(in_order(self._encode, self._blocks(), workers), last):
                 file.write_at(payload, offsets[-1])
                 offsets.append(offsets[-1] + len(payload))
                 checksums += checksum(payload, CHECKSUM_SIZE)
@@ -82,10 +93,11 @@ class Encoding:
 
     def _encode(self, block: tuple[int, bytes]) -> Bytes:
         start, raw = block
-        base = self._choice.base
-        base_raw = None if base is None else base.read_at_most(start, start + len(raw))
+        first, count = start // self._dtype.width, len(raw) // self._dtype.width
         try:
-            return encode_block(self._choice.codec, raw, self._dtype, base_raw or None)
+            base = self._choice.base_values(first, first + count, self._dtype)
+            grid = self._grid.after(first)
+            return encode_block(self._choice.codec, raw, self._dtype, base, grid)
         except PayloadError as error:
             raise StoreError(
                 f"blob '{self._digest}' cannot be stored: {error}", "report this as a bug in mstore"
@@ -98,13 +110,14 @@ class Encoding:
             info=self._choice.codec,
             dtype=self._dtype,
             raw_size=self._source.size,
-            depth=0 if base is None else base.depth + 1,
+            depth=self._choice.depth,
             block_log2=self._block_log2,
             base=None if base is None else base.digest,
-            base_dtype=BYTES if base is None else self._dtype,
+            base_dtype=BYTES if base is None else self._choice.base_dtype or self._dtype,
             base_size=0 if base is None else base.raw_size,
             offsets=offsets,
             checksums=checksums,
+            factors=None if self._choice.factors is None else self._choice.factors.names,
         )
 
     def _changed(self) -> ConflictError:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import struct
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from modelstore.blobs.source import RawSource
 from modelstore.codecs.ids import CodecInfo, info_of_id
@@ -39,6 +39,34 @@ _RESERVED = bytes(28)
 _NO_BASE = bytes(DIGEST_SIZE)
 
 
+_MOST_RECIPE = 4096
+_FACTORS = struct.Struct(f"<{DIGEST_SIZE}s{DIGEST_SIZE}s")
+
+
+@dataclass(frozen=True, slots=True)
+class FactorNames:
+    """The blobs whose product a base is changed by, and how.
+
+    Attributes:
+        left, right: the two blobs.
+        recipe: of `modelstore.codecs.factors.Recipe`, as bytes.
+    """
+
+    left: Digest
+    right: Digest
+    recipe: bytes
+
+    def to_bytes(self) -> bytes:
+        """Return the last block of a frame with factors."""
+        return _FACTORS.pack(bytes.fromhex(self.left), bytes.fromhex(self.right)) + self.recipe
+
+    @staticmethod
+    def from_bytes(data: bytes) -> FactorNames:
+        """Return what `to_bytes` made ``data`` of; it is not shorter than two names."""
+        left, right = _FACTORS.unpack_from(data)
+        return FactorNames(Digest(left.hex()), Digest(right.hex()), data[_FACTORS.size :])
+
+
 @dataclass(frozen=True, slots=True)
 class FrameHeader:
     """What a frame says of itself.
@@ -53,8 +81,10 @@ class FrameHeader:
         base: the blob that the blocks are made against, or None.
         base_dtype: how the raw bytes of the base are read as numbers; BYTES without a base.
         base_size: bytes of the base; 0 without one.
-        offsets: where each block begins in the file, and where the last one ends.
+        offsets: where each block begins in the file, and where the last one ends; that of the
+            factors' names counts as one.
         checksums: 16 bytes for each block.
+        factors: what the base is changed by, or None.
     """
 
     digest: Digest
@@ -68,6 +98,16 @@ class FrameHeader:
     base_size: int
     offsets: Sequence[int]
     checksums: bytes
+    factors: FactorNames | None = None
+
+    @property
+    def built_on(self) -> tuple[Digest, ...]:
+        """The blobs that are needed to decode this one."""
+        if self.base is None:
+            return ()
+        if self.factors is None:
+            return (self.base,)
+        return self.base, self.factors.left, self.factors.right
 
     @property
     def codec(self) -> str:
@@ -86,8 +126,8 @@ class FrameHeader:
 
     @property
     def block_count(self) -> int:
-        """How many blocks there are; none for a blob without bytes."""
-        return len(self.offsets) - 1
+        """How many blocks of values there are; none for a blob without bytes."""
+        return len(self.offsets) - 1 - self.info.takes_factors
 
     def raw_range(self, index: int) -> tuple[int, int]:
         """Return the raw bytes ``[start, stop)`` that block ``index`` holds."""
@@ -122,14 +162,14 @@ def pack_header(header: FrameHeader) -> bytes:
         0,
         header.raw_size,
         header.base_size,
-        header.block_count,
+        len(header.offsets) - 1,
         _RESERVED,
         bytes.fromhex(header.digest),
         bytes.fromhex(header.base) if header.base else _NO_BASE,
     )
     entries = (
         _ENTRY.pack(header.offsets[i + 1] - header.offsets[i], header.checksum_of(i))
-        for i in range(header.block_count)
+        for i in range(len(header.offsets) - 1)
     )
     packed = fixed + b"".join(entries)
     return packed + checksum(packed, CHECKSUM_SIZE)
@@ -169,6 +209,12 @@ def parse_header(source: RawSource, digest: Digest) -> FrameHeader:
     )
     if not (_names_and_sizes_agree(header, digest, source.size) and _base_agrees(header)):
         raise _damaged(digest, "its header contradicts itself, its name or its size")
+    if not info.takes_factors:
+        return header
+    names = FactorNames.from_bytes(read_block(source, header, header.block_count))
+    header = replace(header, factors=names)
+    if digest in header.built_on:
+        raise _damaged(digest, "it is built on itself")
     return header
 
 
@@ -205,7 +251,14 @@ def _names_and_sizes_agree(header: FrameHeader, digest: Digest, size: int) -> bo
         return False
     if header.block_count != count_blocks(header.raw_size, width, header.block_log2):
         return False
+    if header.info.takes_factors and not _recipe_fits(header):
+        return False
     return all(_length_is_possible(header, index) for index in range(header.block_count))
+
+
+def _recipe_fits(header: FrameHeader) -> bool:
+    length = header.offsets[-1] - header.offsets[-2] if len(header.offsets) > 1 else 0
+    return _FACTORS.size < length <= _FACTORS.size + _MOST_RECIPE
 
 
 def _length_is_possible(header: FrameHeader, index: int) -> bool:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from modelstore.blobs.frame import FrameHeader, check_frame, parse_header, read_block
+from modelstore.blobs.open_factors import OpenFactors
 from modelstore.blobs.source import FileSource, open_frame
 from modelstore.codecs.base import PayloadError
 from modelstore.codecs.blocks import decode_block
+from modelstore.codecs.convert import convert, is_convertible
 from modelstore.errors import IntegrityError, NewerFormatError
 from modelstore.hashing import Bytes, Digest
+from modelstore.numeric import DType, as_bits
+
+_MOST_OF_A_FACTOR = 4  # times what it is a factor of: it is held in memory as a whole
+_SMALL = 1 << 16  # bytes
 
 Locate = Callable[[Digest], Path]
 """Where the frame of a blob lies, or would lie."""
@@ -23,17 +29,30 @@ class BlobReader:
     Several threads may read from it at once.
     """
 
-    def __init__(self, source: FileSource, header: FrameHeader, base: BlobReader | None) -> None:
+    def __init__(
+        self,
+        source: FileSource,
+        header: FrameHeader,
+        base: BlobReader | None,
+        factors: OpenFactors[BlobReader] | None,
+    ) -> None:
         self.header = header
         self.base = base
+        self._factors = factors
         self._source = source
         self._last: tuple[int, memoryview] | None = None
 
     def close(self) -> None:
         """Close the frame and those it is built on."""
         self._source.close()
+        for reader in self._built_on():
+            reader.close()
+
+    def _built_on(self) -> Iterator[BlobReader]:
         if self.base is not None:
-            self.base.close()
+            yield self.base
+        if self._factors is not None:
+            yield from self._factors.blobs
 
     def block(self, index: int) -> memoryview:
         """Return the raw bytes of block ``index``.
@@ -44,14 +63,25 @@ class BlobReader:
         header = self.header
         payload = read_block(self._source, header, index)
         start, stop = header.raw_range(index)
-        base = None if self.base is None else self.base.read_at_most(start, stop)
+        width = header.dtype.width
         try:
+            base = self._base_values(start // width, stop // width)
             return decode_block(header.info, payload, stop - start, header.dtype, base or None)
         except PayloadError as error:
             raise IntegrityError(
                 f"blob '{header.digest}' is damaged: block {index}: {error}",
                 "run: mstore verify REF",
             ) from error
+
+    def _base_values(self, start: int, stop: int) -> Bytes | None:
+        """Return the values that a block is built on, or those of them that there are."""
+        if self.base is None:
+            return None
+        header = self.header
+        base = self.base.values_at_most(start, stop, header.base_dtype, header.dtype)
+        if self._factors is None or not base:
+            return base
+        return self._factors.predict(base, header.dtype, start)
 
     def read_at_most(self, start: int, stop: int) -> Bytes:
         """Return the raw bytes ``[start, stop)``, or those of them that the blob has."""
@@ -65,12 +95,31 @@ class BlobReader:
         pieces[0] = pieces[0][start - first * size :]
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
+    def values_at_most(self, start: int, stop: int, held: DType, wanted: DType) -> Bytes:
+        """Return the values ``[start, stop)``, or those of them that the blob has.
+
+        Args:
+            held: how the blob's bytes are read as numbers.
+            wanted: the kind of numbers to return; one that ``held`` can be converted to.
+        """
+        raw = self.read_at_most(start * held.width, stop * held.width)
+        if held is wanted:
+            return raw
+        return convert(as_bits(raw, held), held, wanted).view("u1").data
+
     def _remembered(self, index: int) -> memoryview:
         """Return a block; the last one is kept, for a sample is read before the whole."""
         last = self._last
         if last is None or last[0] != index:
             last = self._last = index, self.block(index)
         return last[1]
+
+    def chain(self) -> Iterator[BlobReader]:
+        """Yield this one and those it is built on, the nearest first."""
+        reader: BlobReader | None = self
+        while reader is not None:
+            yield reader
+            reader = reader.base
 
     def check(self) -> None:
         """Check every byte of this frame and of those it is built on, without decoding them.
@@ -79,8 +128,8 @@ class BlobReader:
             IntegrityError: a byte is not what was written.
         """
         check_frame(self._source, self.header.digest)
-        if self.base is not None:
-            self.base.check()
+        for reader in self._built_on():
+            reader.check()
 
 
 @contextmanager
@@ -104,25 +153,40 @@ def open_reader(locate: Locate, digest: Digest) -> BlobReader:
 
 
 def _open(locate: Locate, digest: Digest, child: FrameHeader | None) -> BlobReader:
-    source = open_frame(locate(digest), digest, None if child is None else child.digest)
-    try:
+    with ExitStack() as stack:
+        source = open_frame(locate(digest), digest, None if child is None else child.digest)
+        stack.callback(source.close)
         header = parse_header(source, digest)
         if child is not None:
             _require_fit(header, child)
-        base = None if header.base is None else _open(locate, header.base, header)
-    except BaseException:
-        source.close()
-        raise
-    return BlobReader(source, header, base)
+
+        def open_below(name: Digest) -> BlobReader:
+            reader = _open(locate, name, header)
+            stack.callback(reader.close)
+            return reader
+
+        base = None if header.base is None else open_below(header.base)
+        factors = None
+        if header.factors is not None:
+            left, right = open_below(header.factors.left), open_below(header.factors.right)
+            factors = OpenFactors(header.factors, left, right)
+        stack.pop_all()
+        return BlobReader(source, header, base, factors)
 
 
 def _require_fit(base: FrameHeader, child: FrameHeader) -> None:
-    if child.base_dtype is not child.dtype:
+    """Raise unless a frame, which may be a factor of another, can be what that is built on."""
+    kinds = child.base_dtype, child.dtype
+    if kinds[0] is not kinds[1] and not is_convertible(*kinds):
         raise NewerFormatError(
-            f"blob '{child.digest}' is built on other kinds of numbers, as newer mstores do",
+            f"blob '{child.digest}' is built on kinds of numbers that newer mstores convert",
             "update mstore",
         )
-    if base.depth >= child.depth or base.raw_size != child.base_size:
+    is_factor = base.digest != child.base
+    fits = base.raw_size == child.base_size
+    if is_factor:
+        fits = base.raw_size <= _MOST_OF_A_FACTOR * max(child.raw_size, _SMALL)
+    if base.depth >= child.depth or not fits:
         raise IntegrityError(
             f"blob '{child.digest}' and its base '{base.digest}' do not fit together",
             "run: mstore verify REF",

@@ -18,6 +18,7 @@ from modelstore.blobs.source import open_frame
 from modelstore.blobs.transaction import Transaction
 from modelstore.errors import IntegrityError, NotFoundError, UsageError
 from modelstore.hashing import Bytes, Digest, Hasher, digest_of
+from modelstore.locks import DEFAULT_TIMEOUT
 
 _NAME = re.compile(r"[0-9a-f]{64}\Z")
 
@@ -29,14 +30,21 @@ class BlobStore:
         root: the store's `.mstore` directory.
         threads: how many blocks are worked on at once; None chooses by the machine.
         block_log2: log2 of the values in a block of new frames.
+        lock_timeout: seconds to wait for the store's lock.
     """
 
     def __init__(
-        self, root: Path, *, threads: int | None = None, block_log2: int = BLOCK_LOG2
+        self,
+        root: Path,
+        *,
+        threads: int | None = None,
+        block_log2: int = BLOCK_LOG2,
+        lock_timeout: float = DEFAULT_TIMEOUT,
     ) -> None:
         self.root = root
         self.threads = threads or default_threads()
         self.block_log2 = block_log2
+        self.lock_timeout = lock_timeout
 
     def create(self) -> None:
         """Make the directories, durably; those that exist are left alone."""
@@ -167,7 +175,13 @@ class BlobStore:
 
     def transaction(self) -> Transaction:
         """Return a context in which blobs are added; what is not published is removed at its end."""
-        return Transaction(self.root, self.path, threads=self.threads, block_log2=self.block_log2)
+        return Transaction(
+            self.root,
+            self.path,
+            threads=self.threads,
+            block_log2=self.block_log2,
+            lock_timeout=self.lock_timeout,
+        )
 
 
 def _listed(directory: Path) -> list[Path]:

@@ -1,34 +1,28 @@
-"""Adding blobs: staged aside, made durable together, and only then given their names.
-
-A transaction owns `tmp/<id>/`, held by the lock `tmp/<id>.lock` that dies with its process. So
-what a killed process leaves behind is known for what it is, and nothing of it is in `blobs/`.
-"""
+"""Adding blobs: staged aside, made durable together, and only then given their names."""
 
 from __future__ import annotations
 
-import itertools
-import os
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from modelstore import disk
-from modelstore.blobs.frame import FrameHeader, parse_header
+from modelstore.blobs.frame import FactorNames, FrameHeader, parse_header
 from modelstore.blobs.source import BytesSource, RawSource, open_frame
-from modelstore.errors import (
-    ConflictError,
-    IntegrityError,
-    LockTimeoutError,
-    NotFoundError,
-    StoreError,
-)
-from modelstore.groupsync import GroupSync
+from modelstore.blobs.staging import Staging
+from modelstore.codecs import ids
+from modelstore.errors import ConflictError, IntegrityError, NotFoundError, StoreError
 from modelstore.hashing import Digest, digest_of
-from modelstore.locks import locked
+from modelstore.locks import DEFAULT_TIMEOUT
 from modelstore.numeric import BYTES, DType
+
+if TYPE_CHECKING:
+    from modelstore.blobs.product import Product
+    from modelstore.blobs.reader import BlobReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +30,16 @@ class Added:
     """What became of a blob that was added.
 
     Attributes:
-        stored_size: bytes of its frame.
-        new: whether the frame was made now; False if the store, or the transaction, had it.
+        stored_size: bytes of its frame, and of those of a product that were made with it.
+        new: how many frames were made now; 0 if the store, or the transaction, had it.
         codec: the name of the frame's codec.
-        base: the blob the frame is built on, or None.
+        built_on: the blobs that are needed to decode it.
     """
 
     stored_size: int
-    new: bool
+    new: int
     codec: str
-    base: Digest | None
+    built_on: tuple[Digest, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,35 +55,35 @@ class Transaction:
     when no `add` is running.
 
     Attributes:
-        directory: `tmp/<id>`; removed at the end with all that is in it.
+        directory: where its frames are staged; removed at the end with all that is in it.
 
     Args:
         root: the store's `.mstore` directory.
         locate: where the frame of a blob lies, or would lie.
         threads: how many blocks of a blob are encoded at once.
         block_log2: log2 of the values in a block.
+        lock_timeout: seconds to wait for the store's lock.
     """
 
     def __init__(
-        self, root: Path, locate: Callable[[Digest], Path], *, threads: int, block_log2: int
+        self,
+        root: Path,
+        locate: Callable[[Digest], Path],
+        *,
+        threads: int,
+        block_log2: int,
+        lock_timeout: float = DEFAULT_TIMEOUT,
     ) -> None:
-        self.directory = root / "tmp" / os.urandom(8).hex()
+        self._area = Staging(root, lock_timeout)
+        self.directory = self._area.directory
         self._locate_published = locate
         self._threads = threads
         self._block_log2 = block_log2
         self._staged: dict[Digest, _Staged] = {}
         self._staging = threading.Lock()
-        self._numbers = itertools.count()
-        self._exit = ExitStack()
 
     def __enter__(self) -> Transaction:
-        with ExitStack() as stack:
-            stack.callback(_remove_lock, self.directory)
-            stack.enter_context(locked(_lock_of(self.directory)))
-            disk.make_new_dir(self.directory)
-            stack.callback(disk.remove_tree, self.directory)
-            self._sync = stack.enter_context(GroupSync(self.directory))
-            self._exit = stack.pop_all()
+        self._area.__enter__()
         return self
 
     def __exit__(
@@ -98,7 +92,7 @@ class Transaction:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._exit.close()
+        self._area.__exit__(kind, error, trace)
 
     # --- adding
 
@@ -109,7 +103,15 @@ class Transaction:
         return digest
 
     def add(
-        self, digest: Digest, source: RawSource, *, dtype: DType, bases: Sequence[Digest] = ()
+        self,
+        digest: Digest,
+        source: RawSource,
+        *,
+        dtype: DType,
+        bases: Iterable[Digest] = (),
+        others: Iterable[Digest] = (),
+        columns: int = 0,
+        product: Product | None = None,
     ) -> Added:
         """Encode and stage a blob, unless the store or this transaction has it in good order.
 
@@ -118,6 +120,10 @@ class Transaction:
             source: its raw bytes; not read if it is there already.
             dtype: how they are read as numbers, if they are a whole number of them.
             bases: blobs it may be made against; those absent, damaged or unfit are passed over.
+            others: further ones, looked at only where none of ``bases`` is worth it.
+            columns: values in a row of the tensor, 0 where that is unknown.
+            product: what is known to have been added to one of the bases; its matrices become
+                blobs if that saves bytes.
 
         Raises:
             ConflictError: the source's bytes are not those that ``digest`` names.
@@ -128,18 +134,25 @@ class Transaction:
             return known
         damaged = self._locate_published(digest).exists()
         if source.size % dtype.width:
-            dtype = BYTES
+            dtype, columns = BYTES, 0
         # What others may be built on is never made deeper: a damaged frame is replaced by one
         # without a base.
-        header = self._stage(digest, source, dtype, () if damaged else bases)
-        return _added(header, new=True)
+        if damaged:
+            bases = others = ()
+        elif product is not None:
+            bases = list(bases) or list(others)
+            merged = self._stage_merge(digest, source, dtype, bases, columns, product)
+            if merged is not None:
+                return merged
+        header = self._stage(digest, source, dtype, (bases, others), columns)
+        return _added(header, new=1)
 
     def _known(self, digest: Digest) -> Added | None:
         staged = self._staged.get(digest)
         if staged is not None:
-            return _added(staged.header, new=False)
+            return _added(staged.header, new=0)
         header = self._sound_header(digest)
-        return None if header is None else _added(header, new=False)
+        return None if header is None else _added(header, new=0)
 
     def _sound_header(self, digest: Digest) -> FrameHeader | None:
         """Return the header of a blob that is published and can be read, after checking that."""
@@ -155,27 +168,90 @@ class Transaction:
             return None
 
     def _stage(
-        self, digest: Digest, source: RawSource, dtype: DType, bases: Sequence[Digest]
+        self,
+        digest: Digest,
+        source: RawSource,
+        dtype: DType,
+        candidates: tuple[Iterable[Digest], Iterable[Digest]],
+        columns: int,
     ) -> FrameHeader:
         from modelstore.blobs.choice import choose  # these load numpy
         from modelstore.blobs.encode import Encoding
+
+        path = self._area.new_path(digest)
+        with ExitStack() as stack:
+            bases, others = (self._readers(digest, found, stack) for found in candidates)
+            choice = choose(source, dtype, bases, columns, others)
+            encoding = Encoding(digest, source, dtype, choice, self._block_log2, columns)
+            header = encoding.write(path, self._threads)
+        return self._keep(path, header)
+
+    def _keep(self, path: Path, header: FrameHeader) -> FrameHeader:
+        with self._staging:
+            self._area.add(path)
+            return self._staged.setdefault(header.digest, _Staged(path, header)).header
+
+    def _stage_merge(
+        self,
+        digest: Digest,
+        source: RawSource,
+        dtype: DType,
+        bases: Iterable[Digest],
+        columns: int,
+        product: Product,
+    ) -> Added | None:
+        """Stage a blob as steps from what a product makes of a base; None where that is larger."""
+        from modelstore.blobs.choice import Choice  # these load numpy
+        from modelstore.blobs.encode import Encoding
+        from modelstore.blobs.open_factors import OpenFactors
+        from modelstore.blobs.product import find_merge
         from modelstore.blobs.reader import open_reader
 
-        path = self.directory / f"{digest}.{next(self._numbers)}"
+        known = sum(self._size_here(digest_of(raw)) for raw in (product.left, product.right))
         with ExitStack() as stack:
-            candidates = []
-            for base in bases:
-                try:
-                    candidates.append(open_reader(self._locate, base))
-                except (IntegrityError, NotFoundError):
-                    continue
-                stack.callback(candidates[-1].close)
-            choice = choose(source, dtype, candidates)
-            encoding = Encoding(digest, source, dtype, choice, self._block_log2)
-            header = encoding.write(path, self._threads)
-        with self._staging:
-            self._sync.add(path)
-            return self._staged.setdefault(digest, _Staged(path, header)).header
+            readers = self._readers(digest, bases, stack)
+            merge = find_merge(source, dtype, readers, columns, product, known)
+            if merge is None:
+                return None
+            recipe = merge.factors.recipe
+            left = self._add_matrix(product.left, recipe.left, merge.factors.left_width)
+            right = self._add_matrix(product.right, recipe.right, merge.factors.right_width)
+            names = FactorNames(left[0], right[0], recipe.to_bytes())
+            open_left, open_right = (open_reader(self._locate, name) for name, _ in (left, right))
+            stack.callback(open_left.close)
+            stack.callback(open_right.close)
+            factors = OpenFactors(names, open_left, open_right)
+            choice = Choice(ids.LOWRANK, merge.base, dtype, factors)
+            path = self._area.new_path(digest)
+            encoding = Encoding(digest, source, dtype, choice, self._block_log2, columns)
+            header = self._keep(path, encoding.write(path, self._threads))
+        made = [added for _, added in (left, right) if added.new]
+        size = header.stored_size + sum(added.stored_size for added in made)
+        return Added(size, 1 + len(made), header.codec, header.built_on)
+
+    def _add_matrix(self, raw: bytes, dtype: DType, columns: int) -> tuple[Digest, Added]:
+        digest = digest_of(raw)
+        return digest, self.add(digest, BytesSource(raw), dtype=dtype, columns=columns)
+
+    def _size_here(self, digest: Digest) -> int:
+        """Return the bytes of a frame that the store or this transaction has; 0 without one."""
+        path = self._locate(digest)
+        return path.stat().st_size if path.exists() else 0
+
+    def _readers(
+        self, digest: Digest, bases: Iterable[Digest], stack: ExitStack
+    ) -> Iterator[BlobReader]:
+        """Open the ``bases`` that ``digest`` can have, each when it is asked for."""
+        from modelstore.blobs.reader import open_reader  # loads numpy
+
+        for base in bases:
+            try:
+                reader = open_reader(self._locate, base)
+            except StoreError:  # lost, damaged or of a newer mstore: it is passed over
+                continue
+            stack.callback(reader.close)
+            if all(ancestor.header.digest != digest for ancestor in reader.chain()):
+                yield reader
 
     def _locate(self, digest: Digest) -> Path:
         staged = self._staged.get(digest)
@@ -191,32 +267,35 @@ class Transaction:
             IntegrityError: a frame that appeared meanwhile is damaged; adding it again heals it.
             StoreError: the disk did not take everything; nothing may be trusted.
         """
-        self._sync.add(self.directory)
-        self._sync.sync()
-        for staged in sorted(self._staged.values(), key=lambda staged: staged.header.depth):
-            self._require_base(staged.header)
-            self._name(staged)
-        self._sync.sync()
+        self._area.add(self.directory)
+        self._area.sync()
+        with self._area.lock():  # while it is held no base becomes deeper
+            for staged in sorted(self._staged.values(), key=lambda staged: staged.header.depth):
+                self._require_base(staged.header)
+                self._name(staged)
+        self._area.sync()
         self._staged.clear()
 
     def _require_base(self, header: FrameHeader) -> None:
-        if header.base is None:
-            return
+        for base in header.built_on:
+            self._require_shallower(base, header)
+
+    def _require_shallower(self, base: Digest, header: FrameHeader) -> None:
         try:
-            with open_frame(self._locate_published(header.base), header.base) as source:
-                depth = parse_header(source, header.base).depth
+            with open_frame(self._locate_published(base), base) as source:
+                depth = parse_header(source, base).depth
         except NotFoundError:
             depth = header.depth
         if depth >= header.depth:
             raise ConflictError(
-                f"blob '{header.base}', a base of this commit, was removed or replaced meanwhile",
+                f"blob '{base}', a base of this commit, was removed or replaced meanwhile",
                 "run the command again",
             )
 
     def _name(self, staged: _Staged) -> None:
         target = self._locate_published(staged.header.digest)
         disk.make_dir(target.parent)
-        self._sync.add(target.parent)
+        self._area.add(target.parent)
         if disk.link(staged.path, target):
             return
         there = self._sound_header(staged.header.digest)
@@ -229,36 +308,5 @@ class Transaction:
             disk.rename(staged.path, target)
 
 
-def _added(header: FrameHeader, *, new: bool) -> Added:
-    return Added(header.stored_size, new, header.codec, header.base)
-
-
-# --- what killed processes leave
-
-
-def _lock_of(directory: Path) -> Path:
-    return directory.with_suffix(".lock")
-
-
-def _remove_lock(directory: Path) -> None:
-    with suppress(StoreError):  # what stays is known as abandoned; the error before it matters more
-        disk.remove(directory.with_suffix(".lock"))
-        disk.remove(directory.with_suffix(".owner"))
-
-
-def remove_abandoned(root: Path) -> int:
-    """Remove what transactions of killed processes left in the store ``root``; return how many.
-
-    A transaction makes its directory when it has its lock, and removes it while it has it. So a
-    directory whose lock is to be had is nobody's; a lock without one may be about to be taken.
-    """
-    removed = 0
-    for directory in sorted(path for path in (root / "tmp").glob("*") if path.is_dir()):
-        try:
-            with locked(_lock_of(directory), timeout=0):
-                removed += directory.is_dir()  # else it ended just now
-                disk.remove_tree(directory)
-        except LockTimeoutError:
-            continue
-        _remove_lock(directory)
-    return removed
+def _added(header: FrameHeader, *, new: int) -> Added:
+    return Added(header.stored_size, new, header.codec, header.built_on)

@@ -42,6 +42,11 @@ from modelstore.store import Store, model_of_path
 @click.option("--activate", is_flag=True, help="Make it ACTIVE.")
 @click.option("--move", is_flag=True, help="Move the files into the version's directory.")
 @click.option("--follow-symlinks", is_flag=True, help="Take what symlinks outside lead to.")
+@click.option(
+    "--adapter",
+    type=click.Path(path_type=Path),
+    help="The PEFT adapter that was merged into PATH; makes the version smaller.",
+)
 @common.store_options
 @common.quiet_option
 @common.json_option

@@ -18,7 +18,7 @@ import click
 
 from modelstore.cli.settings import Settings
 from modelstore.names import printable
-from modelstore.progress import Progress, silent
+from modelstore.progress import Progress, listening, silent
 from modelstore.sizes import human_size
 from modelstore.state import State
 
@@ -127,7 +127,10 @@ def ago(moment: str) -> str:
 
 @contextmanager
 def progress(chosen: Settings) -> Iterator[Progress]:
-    """Give a `Progress` that draws a bar on a terminal once the work takes over a second."""
+    """Give a `Progress` that draws a bar on a terminal once the work takes over a second.
+
+    Remarks, too, are printed there only.
+    """
     if chosen.json or chosen.quiet or not sys.stderr.isatty():
         yield silent
         return
@@ -164,6 +167,7 @@ def progress(chosen: Settings) -> Iterator[Progress]:
         bars.update(stages[stage], completed=done, total=total)
 
     try:
-        yield report
+        with listening(lambda text: bars.console.print(text, style="dim")):
+            yield report
     finally:
         bars.stop()

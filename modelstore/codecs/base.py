@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -19,6 +20,29 @@ Any, because numpy's annotations make a signed integer of every shift by a plain
 
 Planes: TypeAlias = NDArray[np.uint8]
 """Bytes of shape (planes, values), contiguous; or one plane of them, of shape (values,)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Where a block lies in the rows of its tensor: a coder may learn rows and columns from it.
+
+    A decoder is not told; what it needs of this is in the payload.
+
+    Attributes:
+        columns: values in a row; 0 where that is unknown, or there are no rows.
+        phase: index of the block's first value within its row; 0 where ``columns`` is.
+    """
+
+    columns: int
+    phase: int
+
+    def after(self, count: int) -> Grid:
+        """Return the grid of what begins ``count`` values later."""
+        return Grid(self.columns, (self.phase + count) % self.columns) if self.columns else self
+
+
+NO_GRID = Grid(0, 0)
+"""Of values without rows."""
 
 
 class PayloadError(ValueError):
@@ -39,7 +63,7 @@ class Codec(Protocol):
         """Its id and name."""
         ...
 
-    def encode(self, values: Bits, dtype: DType, base: Bits | None) -> bytes:
+    def encode(self, values: Bits, dtype: DType, base: Bits | None, grid: Grid) -> bytes:
         """Return the body of a coded block.
 
         Args:
@@ -47,6 +71,7 @@ class Codec(Protocol):
             dtype: what the bits mean; ``values`` are of its width.
             base: the values of the base at the same indices, of the same dtype; may be shorter
                 than ``values``; None where there are none or the codec takes no base.
+            grid: where the block lies in the rows of its tensor.
         """
         ...
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from modelstore.codecs.base import Bits, PayloadError
+from modelstore.codecs.base import NO_GRID, Bits, Grid, PayloadError
 from modelstore.codecs.ids import CodecInfo
 from modelstore.codecs.streams import is_constant
 from modelstore.codecs.table import CODECS
@@ -16,9 +16,12 @@ from modelstore.hashing import Bytes
 from modelstore.numeric import DType, as_bits
 
 _RAW, _CONSTANT, _SAME, _CODED = range(4)
+_FEW = 4096
 
 
-def encode_block(codec: CodecInfo, raw: Bytes, dtype: DType, base: Bytes | None) -> bytes:
+def encode_block(
+    codec: CodecInfo, raw: Bytes, dtype: DType, base: Bytes | None, grid: Grid = NO_GRID
+) -> bytes:
     """Return the payload of one block; decoding it has been proved to give ``raw``.
 
     Args:
@@ -26,12 +29,13 @@ def encode_block(codec: CodecInfo, raw: Bytes, dtype: DType, base: Bytes | None)
         raw: the block, at least one value.
         dtype: how ``raw`` and ``base`` are read as numbers.
         base: the bytes of the base at the block's place, perhaps fewer; None without a base.
+        grid: where the block lies in the rows of its tensor.
 
     Raises:
         PayloadError: the codec does not give back what it was given.
     """
     values, base_values = as_bits(raw, dtype), _bits_or_none(base, dtype)
-    payload = _encode(codec, values, dtype, base_values)
+    payload = _encode(codec, values, dtype, base_values, grid)
     if payload[0] == _CODED:
         body = memoryview(payload)[1:]
         decoded = CODECS[codec.id].decode(body, values.size, dtype, base_values)
@@ -40,20 +44,29 @@ def encode_block(codec: CodecInfo, raw: Bytes, dtype: DType, base: Bytes | None)
     return payload
 
 
-def coded_size(codec: CodecInfo, raw: Bytes, dtype: DType, base: Bytes | None) -> int:
+def coded_size(
+    codec: CodecInfo, raw: Bytes, dtype: DType, base: Bytes | None, grid: Grid = NO_GRID
+) -> int:
     """Return how long the payload of `encode_block` would be, without proving it."""
-    return len(_encode(codec, as_bits(raw, dtype), dtype, _bits_or_none(base, dtype)))
+    return len(_encode(codec, as_bits(raw, dtype), dtype, _bits_or_none(base, dtype), grid))
 
 
-def _encode(codec: CodecInfo, values: Bits, dtype: DType, base: Bits | None) -> bytes:
-    if base is not None and base.size == values.size and np.array_equal(base, values):
+def _encode(codec: CodecInfo, values: Bits, dtype: DType, base: Bits | None, grid: Grid) -> bytes:
+    if base is not None and _are_equal(base, values):
         return bytes((_SAME,))
     if is_constant(values):
         return bytes((_CONSTANT,)) + values[:1].tobytes()
-    body = CODECS[codec.id].encode(values, dtype, base)
+    body = CODECS[codec.id].encode(values, dtype, base, grid)
     if len(body) >= values.nbytes:
         return bytes((_RAW,)) + values.tobytes()
     return bytes((_CODED,)) + body
+
+
+def _are_equal(base: Bits, values: Bits) -> bool:
+    """Tell whether they are the same; where they are not, the beginning mostly says so."""
+    if base.size != values.size or not np.array_equal(base[:_FEW], values[:_FEW]):
+        return False
+    return np.array_equal(base, values)
 
 
 def _bits_or_none(data: Bytes | None, dtype: DType) -> Bits | None:

@@ -13,7 +13,7 @@ import struct
 import numpy as np
 
 from modelstore.codecs import fields, ids, kernels, streams
-from modelstore.codecs.base import Bits
+from modelstore.codecs.base import Bits, Grid
 from modelstore.codecs.planes import PlanesCodec
 from modelstore.hashing import Bytes
 from modelstore.numeric import DType
@@ -27,15 +27,16 @@ class DeltaCodec:
 
     info = ids.DELTA
 
-    def encode(self, values: Bits, dtype: DType, base: Bits | None) -> bytes:
+    def encode(self, values: Bits, dtype: DType, base: Bits | None, grid: Grid) -> bytes:
         """Return the differences of ``values`` to ``base``, packed."""
         covered = 0 if base is None else min(base.size, values.size)
         if base is None or covered == 0:
-            return _PLANES.encode(values, dtype, None)
+            return _PLANES.encode(values, dtype, None, grid)
         packed = _encode_differences(values[:covered], dtype, base[:covered])
         if covered == values.size:
             return packed
-        return _LENGTH.pack(len(packed)) + packed + _PLANES.encode(values[covered:], dtype, None)
+        rest = _PLANES.encode(values[covered:], dtype, None, grid.after(covered))
+        return _LENGTH.pack(len(packed)) + packed + rest
 
     def decode(self, body: Bytes, count: int, dtype: DType, base: Bits | None) -> Bits:
         """Return the values that differ from ``base`` by what ``body`` says."""

@@ -6,7 +6,7 @@ The exponents of weights take about a third of their bits, signs and mantissas a
 from __future__ import annotations
 
 from modelstore.codecs import fields, ids, kernels, streams
-from modelstore.codecs.base import Bits
+from modelstore.codecs.base import Bits, Grid
 from modelstore.hashing import Bytes
 from modelstore.numeric import DType
 
@@ -16,7 +16,7 @@ class PlanesCodec:
 
     info = ids.PLANES
 
-    def encode(self, values: Bits, dtype: DType, base: Bits | None) -> bytes:
+    def encode(self, values: Bits, dtype: DType, base: Bits | None, grid: Grid) -> bytes:
         """Return the planes of ``values``, packed."""
         return streams.pack(kernels.split(values, fields.layout_of(dtype)))
 

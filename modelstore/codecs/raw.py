@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from modelstore.codecs import ids
-from modelstore.codecs.base import Bits, PayloadError
+from modelstore.codecs.base import Bits, Grid, PayloadError
 from modelstore.hashing import Bytes
 from modelstore.numeric import DType
 
@@ -15,7 +15,7 @@ class RawCodec:
 
     info = ids.RAW
 
-    def encode(self, values: Bits, dtype: DType, base: Bits | None) -> bytes:
+    def encode(self, values: Bits, dtype: DType, base: Bits | None, grid: Grid) -> bytes:
         """Return the bytes of ``values``."""
         return values.tobytes()
 

@@ -10,7 +10,7 @@ import numpy as np
 import zstandard
 
 from modelstore.codecs import ids
-from modelstore.codecs.base import Bits, PayloadError
+from modelstore.codecs.base import Bits, Grid, PayloadError
 from modelstore.hashing import Bytes
 from modelstore.numeric import DType
 
@@ -43,12 +43,27 @@ def decompress(data: Bytes, size: int) -> bytes:
     return content
 
 
+def decompress_at_most(data: Bytes, most: int) -> bytes:
+    """Return what the zstd frame ``data`` holds, if that is 1 to ``most`` bytes.
+
+    Raises:
+        PayloadError: ``data`` is anything but one whole frame that states such a size.
+    """
+    try:
+        size = zstandard.frame_content_size(data)
+    except zstandard.ZstdError as error:
+        raise PayloadError(f"a zstd frame is damaged: {error}") from error
+    if not 1 <= size <= most:
+        raise PayloadError(f"a zstd frame does not state a size of 1 to {most} bytes")
+    return decompress(data, size)
+
+
 class ZstdCodec:
     """The bytes of the block as one zstd frame."""
 
     info = ids.ZSTD
 
-    def encode(self, values: Bits, dtype: DType, base: Bits | None) -> bytes:
+    def encode(self, values: Bits, dtype: DType, base: Bits | None, grid: Grid) -> bytes:
         """Return the compressed bytes of ``values``."""
         return compress(values.view(np.uint8).data, _TEXT)
 

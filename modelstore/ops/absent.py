@@ -48,10 +48,10 @@ class Presence:
         if digest not in self._store.blobs:
             return False
         try:
-            base = self._store.blobs.header(digest).base
+            header = self._store.blobs.header(digest)
         except IntegrityError:
             return False
-        return base is None or self.has(base)
+        return all(self.has(base) for base in header.built_on)
 
     def absent(self, resolved: Resolved) -> Absent | None:
         """Return what is lost of a version if a directory still holds it, else None."""

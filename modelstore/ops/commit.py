@@ -7,10 +7,10 @@ that dies with it.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modelstore import disk, manifest
 from modelstore.blobs import remove_abandoned
@@ -19,6 +19,7 @@ from modelstore.hashing import Digest
 from modelstore.manifest import Manifest
 from modelstore.names import ModelName
 from modelstore.ops import working
+from modelstore.ops.bases import Bases
 from modelstore.ops.heal import heal, mend_manifest
 from modelstore.ops.origin import Info, Place, content, place_of, state_of
 from modelstore.ops.pointer import set_active
@@ -30,6 +31,9 @@ from modelstore.ops.tree import Tree
 from modelstore.progress import Progress, silent
 from modelstore.state import State
 from modelstore.store import Store, now
+
+if TYPE_CHECKING:
+    from modelstore.ops.products import Products
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,7 @@ class CommitOptions:
         activate: make it ACTIVE; a first version always is.
         move: the files go into the version's directory instead of staying where they are.
         follow_symlinks: take what symlinks lead to.
+        adapter: directory of the PEFT adapter that was merged into the files, or None.
         extra: further keys for the version's registry entry.
         op: the verb the journal records.
     """
@@ -74,6 +79,7 @@ class CommitOptions:
     activate: bool = False
     move: bool = False
     follow_symlinks: bool = False
+    adapter: Path | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
     op: str = "commit"
 
@@ -126,7 +132,8 @@ def commit(
     Where there is nothing to commit, what the store has lost of the version is brought back.
 
     Raises:
-        NotFoundError: nothing at ``path``, or a parent that does not exist.
+        NotFoundError: nothing at ``path``, or a parent or an adapter that does not exist.
+        UsageError: the adapter is of a kind that cannot be followed.
         ConflictError: the version exists, or a file changed while it was read.
         DiskFullError: no room; nothing was changed.
     """
@@ -136,9 +143,11 @@ def commit(
     parents = _parents(store, model, state, place, options)
     mended = sum(mend_manifest(store, parent) for parent in parents)
     scanned = scan(tree.files, progress)
+    products = _products(options.adapter, scanned)
     info = Info.of(path)
     draft = _draft(info, state, parents, scanned, options)
-    outcome = _Outcome(draft, tree, _warnings(scanned), tuple(parents))
+    warnings = (*_warnings(scanned), *_adapter_warning(options.adapter, products))
+    outcome = _Outcome(draft, tree, warnings, tuple(parents))
     same = None if options.allow_empty or place.adoptable else _same(store, model, parents, draft)
     if same is not None:
         mended += heal(store, same, path, progress)
@@ -150,7 +159,8 @@ def commit(
     store.prepare()
     remove_abandoned(store.meta)
     with store.blobs.transaction() as transaction:
-        staged = stage(store, transaction, scanned, parents, progress)
+        bases = Bases(store, model, parents)
+        staged = stage(transaction, scanned, bases, progress, products)
         digest = transaction.add_bytes(manifest.encode(draft))
         transaction.publish()
     published = Publication(
@@ -173,6 +183,20 @@ def commit(
     ).publish(store)
     _settle(store, path, published, scanned, options, place)
     return outcome.created(published, mended)
+
+
+def _products(directory: Path | None, scanned: Sequence[Scanned]) -> Products | None:
+    if directory is None:
+        return None
+    from modelstore.ops.products import Products  # loads numpy
+
+    return Products(directory, scanned)
+
+
+def _adapter_warning(directory: Path | None, products: Products | None) -> Iterator[str]:
+    if products is not None and products.unknown:
+        count, first = len(products.unknown), products.unknown[0]
+        yield f"{count} of the weights that '{directory}' changes are not in the files, as '{first}'"
 
 
 def _parents(

@@ -7,6 +7,7 @@ anywhere will do, and wrong ones cannot get in.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from modelstore import manifest as manifests
@@ -17,6 +18,7 @@ from modelstore.hashing import Digest, digest_of
 from modelstore.manifest import FileEntry, Manifest
 from modelstore.numeric import BYTES
 from modelstore.ops import working
+from modelstore.ops.bases import Bases
 from modelstore.ops.resolve import Resolved
 from modelstore.ops.scan import Scanned
 from modelstore.ops.stage import stage
@@ -49,7 +51,8 @@ def heal(store: Store, resolved: Resolved, directory: Path, progress: Progress =
     store.prepare()
     with store.blobs.transaction() as transaction:
         parents = _parents(store, resolved, version)
-        staged = stage(store, transaction, scanned, parents, progress, founding=_founding(store))
+        bases = Bases(store, resolved.model, parents, alone=_founding(store))
+        staged = stage(transaction, scanned, bases, progress)
         transaction.publish()  # first: a manifest names only blobs that are here
         added = transaction.add(digest_of(data), BytesSource(data), dtype=BYTES)
         transaction.publish()
@@ -129,12 +132,8 @@ def _parents(store: Store, resolved: Resolved, version: Manifest) -> list[Resolv
 
 def _founding(store: Store) -> frozenset[Digest]:
     """Return the blobs that frames in the store are built on, be they here or lost."""
-    found = set()
+    found: set[Digest] = set()
     for digest in store.blobs.iter_digests():
-        try:
-            base = store.blobs.header(digest).base
-        except IntegrityError:
-            continue  # what cannot be read is built on nothing any more
-        if base is not None:
-            found.add(base)
+        with suppress(IntegrityError):  # what cannot be read is built on nothing any more
+            found.update(store.blobs.header(digest).built_on)
     return frozenset(found)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from modelstore.blobs import Added, Transaction
 from modelstore.blobs.parallel import default_threads, in_order
-from modelstore.errors import ConflictError, IntegrityError, NotFoundError
+from modelstore.errors import ConflictError
 from modelstore.hashing import Digest
-from modelstore.manifest import BlobSpan, Manifest
-from modelstore.numeric import dtype_named
-from modelstore.ops.resolve import Resolved
+from modelstore.manifest import BlobSpan
+from modelstore.numeric import dtype_named, item_size
+from modelstore.ops.bases import Bases
 from modelstore.ops.scan import CommittedFile, Part, Scanned
 from modelstore.progress import Progress
-from modelstore.state import Entry, State
-from modelstore.store import Store
+
+if TYPE_CHECKING:
+    from modelstore.ops.products import Products
 
 _SMALL = 4 << 20
 """Bytes of a blob that has too few blocks to keep all threads busy by itself."""
@@ -42,26 +45,22 @@ class Staged:
 
 
 def stage(
-    store: Store,
     transaction: Transaction,
     scanned: Sequence[Scanned],
-    parents: Sequence[Resolved],
+    bases: Bases,
     progress: Progress,
-    *,
-    founding: frozenset[Digest] = frozenset(),
+    products: Products | None = None,
 ) -> Staged:
     """Encode every blob of ``scanned`` that the store lacks.
 
     Args:
-        parents: versions whose tensors may be bases.
-        founding: blobs that other frames are built on; they get no base, or might come out deeper
-            than those.
+        bases: what they may be built on.
+        products: what is known to have been added to them.
 
     Raises:
         ConflictError: a file is no longer what was scanned.
         DiskFullError: no room for a frame.
     """
-    bases = _Bases(store, parents, founding)
     total = sum(item.entry.size for item in scanned)
     done = stored = new = 0
     needed: set[Digest] = set()
@@ -70,10 +69,10 @@ def stage(
         with ExitStack() as files:
             tasks = _tasks(group, files)
             done += sum(item.entry.size for item in group) - sum(task.part.size for task in tasks)
-            for task, added in _added(transaction, tasks, bases):
+            for task, added in _added(transaction, tasks, bases, products):
                 stored += added.stored_size if added.new else 0
                 new += added.new
-                needed |= {task.span.blob, *([added.base] if added.base else [])}
+                needed |= {task.span.blob, *added.built_on}
                 done += task.part.size
                 progress("store", done, total)
     return Staged(stored, new, frozenset(needed))
@@ -100,7 +99,7 @@ def _tasks(scanned: Sequence[Scanned], files: ExitStack) -> list[_Task]:
 
 
 def _added(
-    transaction: Transaction, tasks: Sequence[_Task], bases: _Bases
+    transaction: Transaction, tasks: Sequence[_Task], bases: Bases, products: Products | None
 ) -> Iterator[tuple[_Task, Added]]:
     """Add every blob: small ones side by side, large ones one by one, as those use all threads."""
 
@@ -108,7 +107,13 @@ def _added(
         dtype = dtype_named(task.span.dtype)
         try:
             found = transaction.add(
-                task.span.blob, task.part, dtype=dtype, bases=bases.of(task.span)
+                task.span.blob,
+                task.part,
+                dtype=dtype,
+                bases=bases.of(task.span),
+                others=bases.others(task.span, task.part),
+                columns=columns_of(task.span),
+                product=None if products is None else products.of(task.span),
             )
         except ConflictError as error:  # a transaction knows digests and no names of files
             raise task.part.file.changed() from error
@@ -119,51 +124,13 @@ def _added(
     yield from map(add, (task for task in tasks if task.part.size > _SMALL))
 
 
-class _Bases:
-    """The blobs that a tensor may be a small change of: its namesakes in older versions."""
+def columns_of(span: BlobSpan) -> int:
+    """Return how many values a row of the tensor in ``span`` has; 0 unless that is clear.
 
-    def __init__(self, store: Store, parents: Sequence[Resolved], alone: frozenset[Digest]) -> None:
-        self._alone = alone
-        self._by_name: list[dict[tuple[str, int], Digest]] = []
-        for manifest in _older(store, parents):
-            self._by_name.append(
-                {(tensor.name, span.size): span.blob for _, span, tensor in manifest.tensors()}
-            )
-
-    def of(self, span: BlobSpan) -> list[Digest]:
-        """Return the candidates for ``span``, nearest version first."""
-        found: list[Digest] = []
-        if span.blob in self._alone:
-            return found
-        for by_name in self._by_name:
-            for tensor in span.tensors:
-                digest = by_name.get((tensor.name, span.size))
-                if digest is not None and digest not in found:
-                    found.append(digest)
-        return found
-
-
-def _older(store: Store, parents: Sequence[Resolved]) -> Iterable[Manifest]:
-    """Yield the manifests of the parents, and then of the version their line began with.
-
-    One that is lost or damaged is passed over, as a damaged base is.
+    All but the first dimension count: a convolution's row is what makes one output channel.
     """
-    roots = [Resolved(p.model, _root(store.state(p.model), p.entry)) for p in parents]
-    seen = set()
-    for version in (*parents, *roots):
-        if version.id in seen:
-            continue
-        seen.add(version.id)
-        with suppress(IntegrityError, NotFoundError):
-            yield store.manifest(version.model, version.entry)
-
-
-def _root(state: State, entry: Entry) -> Entry:
-    """Return the version that ``entry`` descends from by first parents; may be 10,000 steps away."""
-    versions = state.document["versions"]
-    names = {values.get("id"): name for name, values in reversed(versions.items())}
-    oldest, values = "", entry.values
-    while values.get("parents") and values["parents"][0] in names:
-        oldest = names[values["parents"][0]]
-        values = versions[oldest]
-    return state.entry(oldest) or entry
+    # a complex number is two values
+    parts = item_size(span.dtype) // dtype_named(span.dtype).width
+    rows = {parts * math.prod(t.shape[1:]) if len(t.shape) > 1 else 0 for t in span.tensors}
+    plain = all(tensor.view is None for tensor in span.tensors)
+    return rows.pop() if plain and len(rows) == 1 else 0

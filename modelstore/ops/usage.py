@@ -137,7 +137,7 @@ class _Frames:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._bases: dict[Digest, Digest | None] = {}
+        self._bases: dict[Digest, tuple[Digest, ...]] = {}
         self.sizes = {d: store.blobs.path(d).stat().st_size for d in store.blobs.iter_digests()}
         self.unreadable: list[str] = []
 
@@ -154,16 +154,14 @@ class _Frames:
             if digest in found:
                 continue
             found.add(digest)
-            base = self._base(digest)
-            if base is not None:
-                waiting.append(base)
+            waiting += self._built_on(digest)
         return found
 
-    def _base(self, digest: Digest) -> Digest | None:
+    def _built_on(self, digest: Digest) -> tuple[Digest, ...]:
         if digest not in self._bases:
-            self._bases[digest] = None
+            self._bases[digest] = ()
             try:
-                self._bases[digest] = self._store.blobs.header(digest).base
+                self._bases[digest] = self._store.blobs.header(digest).built_on
             except (NotFoundError, IntegrityError, NewerFormatError) as error:
                 self.unreadable.append(error.message)
         return self._bases[digest]

@@ -3,7 +3,7 @@
 What comes out differs from what went in by its weights only: the same tensors, of the same dtypes,
 beside the base's own configuration and tokenizer.
 Half-precision weights are trained as float32 ("full") or stay frozen under float32 adapters
-("lora"), and are rounded once, at the end; a base saved as bfloat16 is saved as bfloat16 again,
+("lora"), and are rounded at the end; a base saved as bfloat16 is saved as bfloat16 again,
 because a float32 save would share no byte with its parent.
 
 The sequence of batches and the adapters' first values follow from the seed: on one machine's CPU
@@ -24,10 +24,11 @@ from modelstore import disk
 from modelstore.errors import StoreError, UsageError
 from modelstore.training.base import Base, open_base
 from modelstore.training.data import Row
-from modelstore.training.losses import Losses, diverged
+from modelstore.training.losses import Losses
 from modelstore.training.options import LORA_ALPHA, LORA_RANK, Step, TrainOptions, TrainResult
 from modelstore.training.quiet import quiet
 from modelstore.training.tokens import Samples, tokenize
+from modelstore.training.trained import save, trained_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -42,6 +43,7 @@ def fine_tune(
     options: TrainOptions,
     output: Path,
     progress: Callable[[Step], None],
+    adapter: Path | None = None,
 ) -> TrainResult:
     """Train the model in ``base`` on ``rows`` and save the result in ``output``.
 
@@ -51,6 +53,7 @@ def fine_tune(
         options: how.
         output: must not exist; holds safetensors, configuration and tokenizer afterwards.
         progress: called after every optimizer step.
+        adapter: where a run with adapters leaves them as well, as PEFT saves them; None: nowhere.
 
     Raises:
         UsageError: the base is incomplete, the rows cannot be put into tokens, or there is no GPU.
@@ -71,7 +74,7 @@ def fine_tune(
         trainer.add_callback(losses.callback())
         with _within_memory():
             trainer.train()
-        _save(_trained_model(trainer, options.method), source, output)
+        save(trained_model(trainer, options.method, adapter), source, output)
     metrics = {
         "training_time": round(time.monotonic() - started, 3),
         **losses.metrics(),
@@ -229,40 +232,6 @@ def _within_memory() -> Iterator[None]:
 
 
 # --- after
-
-
-def _trained_model(trainer: SFTTrainer, method: str) -> PreTrainedModel:
-    import torch
-
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    if method == "lora":
-        model = model.merge_and_unload()
-    for name, weight in model.named_parameters():
-        # the last step changed the weights after its loss was seen
-        if not torch.isfinite(weight).all():
-            raise diverged(f"the weight '{name}' is not finite after the last step")
-    return model
-
-
-def _save(model: PreTrainedModel, source: Base, output: Path) -> None:
-    """Write the weights in the base's dtypes, and beside them the base's other files."""
-    import torch
-
-    by_name = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            wanted = by_name.get(source.dtype_of(name))
-            if wanted is not None:
-                weight.data = weight.data.to("cpu", wanted)
-    scratch = output / "save"
-    model.save_pretrained(scratch)
-    for path in source.carried:
-        disk.copy_new(path, output / path.name)
-    readable = (output / "config.json").stat().st_mode  # as the umask has it; safetensors says 0600
-    for path in sorted(scratch.glob("*.safetensors*")):
-        disk.set_mode(path, readable)
-        disk.rename(path, output / path.name)
-    disk.remove_tree(scratch)
 
 
 def _parameters(options: TrainOptions, device: str) -> dict[str, int | float | str]:

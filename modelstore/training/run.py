@@ -2,9 +2,9 @@
 
 `plan` settles everything that can be settled in a second, so that a mistake is told before any time
 is spent; `train` does the work.
-While it runs, base and result lie in ``.mstore/runs/<id>/``. Whatever ends the run, the directory
-goes, except where the result is complete and could not be committed: then it stays, and the error
-says how to commit it.
+While it runs, base, adapters and result lie in ``.mstore/runs/<id>/``. Whatever ends the run, the
+directory goes, except where the result is complete and could not be committed: then it stays, and
+the error says how to commit it.
 """
 
 from __future__ import annotations
@@ -179,8 +179,8 @@ def train(
     with _run_directory(store) as place:
         base = _fetch_base(store, run, place, progress)
         _check_room(place, base)
-        output = place / "output"
-        result = fine_tune(base, run.data.rows, run.options, output, on_step)
+        output, adapter = place / "output", place / "adapter"
+        result = fine_tune(base, run.data.rows, run.options, output, on_step, adapter)
         complete = replace(
             commit_options,
             message=commit_options.message or _message(run),
@@ -190,9 +190,10 @@ def train(
             metrics=result.metrics,
             environment=result.environment,
             data=tuple(asdict(file) for file in run.data.files),
+            adapter=adapter if adapter.is_dir() else None,
             op="train",
         )
-        with _kept_unless_committed(output, run.model):
+        with _kept_unless_committed(output, run.model, complete.adapter):
             committed = commit(store, output, run.model, complete, progress)
         return Trained(committed, result)
 
@@ -222,11 +223,15 @@ class _KeptError(Exception):
 
 
 @contextmanager
-def _kept_unless_committed(output: Path, model: ModelName) -> Iterator[None]:
+def _kept_unless_committed(output: Path, model: ModelName, adapter: Path | None) -> Iterator[None]:
     try:
         yield
     except StoreError as error:
-        hint = f"the trained model is kept; commit it with: mstore commit {output} -M {model}"
+        with_adapter = f" --adapter {adapter}" if adapter is not None else ""
+        hint = (
+            f"the trained model is kept; commit it with: mstore commit {output} -M {model}"
+            f"{with_adapter}"
+        )
         raise _KeptError(type(error)(error.message, hint)) from error
 
 

@@ -62,7 +62,7 @@ def test_ranges_decode_only_what_they_need(store: BlobStore):
     old, new = fine_tuned(2)
     base, _ = add(store, old)
     digest, added = add(store, new, old)
-    assert added.base == base
+    assert added.built_on == (base,)
     path = store.path(base)
     header = store.header(base)
     content = bytearray(path.read_bytes())
@@ -134,7 +134,7 @@ def test_cycles_and_depths_are_refused(store: BlobStore):
     damage(path, resealed(path.read_bytes(), 9, b"\2"))
     with pytest.raises(IntegrityError, match="do not fit"):
         store.read(digest)
-    assert added.base == digest_of(second)
+    assert added.built_on == (digest_of(second),)
 
 
 def test_frames_are_read_only_and_listed(store: BlobStore):

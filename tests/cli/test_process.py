@@ -72,7 +72,7 @@ def test_a_signal_while_waiting_for_the_lock(
             text=True,
             env=environment(),
         )
-        _wait_until_it_has_staged(process, meta)
+        _wait_until_it_waits(process, meta)
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (code, "")
@@ -95,12 +95,11 @@ def test_a_signal_that_is_ignored_stays_ignored(place: Path) -> None:
     assert done.returncode == 0
 
 
-def _wait_until_it_has_staged(process: subprocess.Popen[str], meta: Path) -> None:
-    """Wait until the process has published its blobs: what it does next is wait for the lock."""
-    blobs = len(files_of(meta / "blobs"))
+def _wait_until_it_waits(process: subprocess.Popen[str], meta: Path) -> None:
+    """Wait until the process wants to stage its blobs, which it begins under the lock."""
     for _ in range(600):
         assert process.poll() is None
-        if len(files_of(meta / "blobs")) > blobs:
+        if list((meta / "tmp").glob("*.lock")):
             break
         time.sleep(0.1)
     time.sleep(0.5)

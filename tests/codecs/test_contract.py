@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from modelstore.codecs.delta import DeltaCodec
+from modelstore.codecs.entropy import EntropyCodec
 from modelstore.codecs.planes import PlanesCodec
 from modelstore.codecs.raw import RawCodec
+from modelstore.codecs.steps import StepsCodec
 from modelstore.codecs.zstd import ZstdCodec
 from tests.contracts.codec import CodecContract
 
@@ -31,3 +33,15 @@ class TestDelta(CodecContract):
     """Differences to a base."""
 
     codec = DeltaCodec()
+
+
+class TestEntropy(CodecContract):
+    """Bytes near their entropy."""
+
+    codec = EntropyCodec()
+
+
+class TestSteps(CodecContract):
+    """Steps from a base."""
+
+    codec = StepsCodec()

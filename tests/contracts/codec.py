@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from modelstore.codecs.base import Bits, Codec, PayloadError
+from modelstore.codecs.base import NO_GRID, Bits, Codec, PayloadError
 from modelstore.codecs.blocks import decode_block, encode_block
 from modelstore.numeric import DTYPES, DType, as_bits
 
@@ -66,7 +66,7 @@ class CodecContract:
                 continue
             base_values = None if given_base is None else as_bits(given_base, dtype)
             values = as_bits(raw, dtype)
-            body = self.codec.encode(values, dtype, base_values)
+            body = self.codec.encode(values, dtype, base_values, NO_GRID)
             assert self.codec.decode(body, values.size, dtype, base_values).tobytes() == raw
 
     @_shared
@@ -117,19 +117,19 @@ class CodecContract:
         base = values[::-1].copy()
         values.flags.writeable = base.flags.writeable = False
         base_values = base if self.codec.info.takes_base else None
-        body = self.codec.encode(values, DTYPES[14], base_values)
+        body = self.codec.encode(values, DTYPES[14], base_values, NO_GRID)
         assert (self.codec.decode(body, 1000, DTYPES[14], base_values) == values).all()
 
     def test_is_deterministic(self):
         """The same block gives the same bytes."""
         values = np.random.default_rng(1).integers(0, 1 << 16, 5000).astype("<u2")
-        assert self.codec.encode(values, DTYPES[14], None) == self.codec.encode(
-            values, DTYPES[14], None
+        assert self.codec.encode(values, DTYPES[14], None, NO_GRID) == self.codec.encode(
+            values, DTYPES[14], None, NO_GRID
         )
 
     @pytest.mark.parametrize("size", [1, 2, 255, 256, 257])
     def test_any_length(self, size: int):
         """Odd and tiny blocks come back."""
         values = np.random.default_rng(size).integers(0, 1 << 32, size).astype("<u4")
-        body = self.codec.encode(values, DTYPES[15], None)
+        body = self.codec.encode(values, DTYPES[15], None, NO_GRID)
         assert self.codec.decode(body, size, DTYPES[15], None).tobytes() == values.tobytes()

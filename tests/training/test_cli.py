@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,17 @@ def test_a_run(store: Store, tiny_model: Path, tmp_path: Path) -> None:
     assert "in 2 steps" in result.stdout
     assert "rows.jsonl (1 row, 22 B): 1 answer" in result.stderr
     assert "step 2/2  loss " in result.stderr
+
+
+def test_what_a_merged_adapter_became(store: Store, wide_model: Path, tmp_path: Path) -> None:
+    """The description of a tensor says that it is stored as a product that was added to another."""
+    data = _data(tmp_path, text="some text")
+    assert _mstore(store, "commit", wide_model, "-M", "wide").exit_code == 0
+    words = ("train", "wide", "--data", data, *QUICK, "--epochs", 2, "--learning-rate", 0.01)
+    trained = _mstore(store, *words)
+    assert trained.exit_code == 0, trained.output
+    shown = _mstore(store, "show", "wide@v1.1:::model.layers.0.mlp.up_proj.weight")
+    assert re.search(r"^codec +lowrank$", shown.stdout, re.MULTILINE), shown.output
 
 
 def test_json(store: Store, tiny_model: Path, tmp_path: Path) -> None:

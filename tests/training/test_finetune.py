@@ -15,6 +15,7 @@ from modelstore.training.data import Message, Row
 from modelstore.training.finetune import fine_tune
 from modelstore.training.losses import Losses
 from modelstore.training.options import Step, TrainOptions, TrainResult
+from modelstore.training.quiet import quiet
 from tests.training.tiny import make_model
 
 torch = pytest.importorskip("torch")
@@ -73,6 +74,39 @@ def test_equal_seeds_give_equal_bytes(tiny_model: Path, tmp_path: Path, method: 
     )
     assert first == again
     assert first != other
+
+
+def test_the_adapter_is_left_beside(tiny_model: Path, tmp_path: Path) -> None:
+    """What was merged is there as PEFT saves it, and merging it again gives the same weights."""
+    peft = pytest.importorskip("peft")
+    transformers = pytest.importorskip("transformers")
+    settings = TrainOptions(max_steps=2, device="cpu", learning_rate=1e-2)
+    fine_tune(tiny_model, ROWS, settings, tmp_path / "out", lambda _: None, tmp_path / "adapter")
+    with quiet():
+        base = transformers.AutoModelForCausalLM.from_pretrained(tiny_model, dtype="auto")
+        again = peft.PeftModel.from_pretrained(base, tmp_path / "adapter").merge_and_unload()
+    merged = load_file(tmp_path / "out" / "model.safetensors")
+    assert all(torch.equal(merged[name], value) for name, value in again.named_parameters())
+
+
+def test_adapters_are_rounded_as_the_run_computed(tmp_path: Path) -> None:
+    """A run in bfloat16 ends with factors of that precision; one in float32 keeps every digit."""
+    settings = TrainOptions(max_steps=2, device="cpu", learning_rate=1e-2)
+    rounded = {}
+    for dtype in ("bfloat16", "float32"):
+        base, adapter = make_model(tmp_path / dtype, dtype), tmp_path / f"{dtype}-adapter"
+        fine_tune(base, ROWS, settings, tmp_path / f"{dtype}-out", lambda _: None, adapter)
+        factors = load_file(adapter / "adapter_model.safetensors")
+        assert {factor.dtype for factor in factors.values()} == {torch.float32}
+        rounded[dtype] = all(torch.equal(f, f.bfloat16().float()) for f in factors.values())
+    assert rounded == {"bfloat16": True, "float32": False}
+
+
+def test_a_full_run_leaves_no_adapter(tiny_model: Path, tmp_path: Path) -> None:
+    """There is none where every weight was trained."""
+    settings = TrainOptions(max_steps=1, device="cpu", method="full")
+    fine_tune(tiny_model, ROWS, settings, tmp_path / "out", lambda _: None, tmp_path / "adapter")
+    assert not (tmp_path / "adapter").exists()
 
 
 def test_float32_and_shards_are_kept(tmp_path: Path) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from modelstore import locks
+from modelstore.blobs import FrameHeader
 from modelstore.errors import LockTimeoutError, NotFoundError, RemoteError, UsageError
 from modelstore.hashing import digest_of
 from modelstore.names import ModelName
@@ -110,8 +112,64 @@ def test_a_result_that_cannot_be_committed_is_kept(
     ):
         _train(store, run)
     (kept,) = (store.meta / "runs").iterdir()
-    assert f"mstore commit {kept / 'output'} -M tiny" in caught.value.hint
-    assert commit(store, kept / "output", TINY, CommitOptions()).version == "v1.0"
+    output, adapter = kept / "output", kept / "adapter"
+    assert f"mstore commit {output} -M tiny --adapter {adapter}" in caught.value.hint
+    assert commit(store, output, TINY, CommitOptions(adapter=adapter)).version == "v1.0"
+
+
+def _changed(store: Store, version: str, before: str) -> dict[str, FrameHeader]:
+    """Return the frames of the tensors of a version that another version does not have."""
+    headers = []
+    for ref in (before, version):
+        resolved = resolve(store, ref)
+        manifest = store.manifest(resolved.model, resolved.entry)
+        headers.append({t.name: store.blobs.header(s.blob) for _, s, t in manifest.tensors()})
+    old, new = headers
+    return {name: new[name] for name in new if new[name].digest != old[name].digest}
+
+
+def test_a_merged_adapter_is_predicted_exactly(
+    store: Store, wide_model: Path, data: Path, tmp_path: Path
+) -> None:
+    """Tensors that adapters were merged into are stored as their base and product, and no rest."""
+    commit(store, wide_model, TINY, CommitOptions())
+    committed = _train(store, plan(store, TINY, [data], QUICK)).committed
+    frames = _changed(store, "tiny@v1.1", "tiny@v1.0")
+    assert len(frames) == 2 * 7  # every linear layer of two blocks
+    assert {frame.codec for frame in frames.values()} == {"lowrank"}
+    assert all(frame.stored_size < frame.raw_size / 50 for frame in frames.values())
+    assert not list((store.meta / "runs").iterdir())
+    out = checkout(store, resolve(store, "tiny@v1.1"), output=tmp_path / "out").path
+    without = create(tmp_path / "without")
+    commit(without, wide_model, TINY, CommitOptions())
+    assert 2 * committed.stored < commit(without, out, TINY, CommitOptions()).stored
+
+
+def test_full_training_has_no_adapter(store: Store, wide_model: Path, data: Path) -> None:
+    """Where every weight was trained, a version is stored as steps from its parent."""
+    commit(store, wide_model, TINY, CommitOptions())
+    options = replace(QUICK, method="full", learning_rate=1e-5)
+    committed = _train(store, plan(store, TINY, [data], options)).committed
+    frames = _changed(store, "tiny@v1.1", "tiny@v1.0")
+    wide = [frame for frame in frames.values() if frame.raw_size > 1 << 16]
+    assert {frame.codec for frame in wide} == {"steps"}
+    assert committed.stored < committed.size / 10
+
+
+@pytest.mark.parametrize("line", ["tiny", "other"])
+def test_a_directory_that_is_stored_is_a_base(
+    store: Store, wide_model: Path, data: Path, line: str
+) -> None:
+    """A directory is no parent, but what the store has of its weights is not stored again."""
+    commit(store, wide_model, TINY, CommitOptions())
+    directory = checkout(store, resolve(store, "tiny@v1.0")).path
+    run = plan(store, ModelName(line), [data], QUICK, base=str(directory))
+    committed = _train(store, run).committed
+    assert committed.parent == ""
+    frames = _changed(store, f"{line}@{committed.version}", "tiny@v1.0")
+    assert len(frames) == 2 * 7
+    assert all(frame.depth == 1 for frame in frames.values())
+    assert {frame.codec for frame in frames.values()} == {"lowrank"}
 
 
 def test_what_to_start_from_must_be_had(

@@ -1,4 +1,4 @@
-"""A two-layer Llama of 55 kB with a byte-level tokenizer, made here because tests are offline."""
+"""A small Llama (55 kB) with a byte-level tokenizer, made here because tests are offline."""
 
 from __future__ import annotations
 
@@ -30,9 +30,14 @@ def make_tokenizer(chat_template: str = CHAT_TEMPLATE) -> Any:
 
 
 def make_model(
-    directory: Path, dtype: str = "bfloat16", *, tied: bool = True, shard: str = "50GB"
+    directory: Path,
+    dtype: str = "bfloat16",
+    *,
+    tied: bool = True,
+    shard: str = "50GB",
+    width: int = 32,
 ) -> Path:
-    """Save a tiny Llama with random weights in ``directory`` and return it."""
+    """Save a two-layer Llama with random weights in ``directory`` and return it."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -41,8 +46,8 @@ def make_model(
     model = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(tokenizer),
-            hidden_size=32,
-            intermediate_size=64,
+            hidden_size=width,
+            intermediate_size=2 * width,
             num_hidden_layers=2,
             num_attention_heads=4,
             num_key_value_heads=2,

@@ -15,10 +15,11 @@ from modelstore.codecs.blocks import coded_size
 from modelstore.codecs.candidates import alone as codecs_alone
 from modelstore.codecs.candidates import on_base as codec_on_base
 from modelstore.codecs.convert import is_convertible
+from modelstore.codecs.entropy import estimated_size
 from modelstore.codecs.ids import CodecInfo
 from modelstore.errors import StoreError
 from modelstore.hashing import Bytes, Digest
-from modelstore.numeric import BYTES, DType
+from modelstore.numeric import BYTES, DType, as_bits
 
 DEEPEST = 4
 """Frames are written at most so deep: reading one block then decodes at most five."""
@@ -134,6 +135,10 @@ class Sample:
         """
         return sum(self._coded(part, choice) for part in self._parts)
 
+    def entropy(self) -> float:
+        """Return about how many bytes the entropy codec takes for it."""
+        return sum(estimated_size(as_bits(raw, self.dtype), self.dtype) for *_, raw in self._parts)
+
     def sizes(self, choices: Sequence[Choice]) -> list[int | None]:
         """Return its coded bytes by each choice; None where a base cannot be read.
 
@@ -178,12 +183,12 @@ def _ranges(count: int) -> Iterator[tuple[int, int]]:
 
 def _alone(sample: Sample, plain: Choice, size: int) -> Choice:
     """Return how to encode without a base, where ``plain`` takes ``size`` bytes for ``sample``."""
-    sizes = {plain: size}
-    for codec in codecs_alone(sample.dtype, sample.count):
-        if codec is not plain.codec:
-            sizes[Choice(codec)] = sample.size(Choice(codec))
-    best = min(sizes, key=lambda choice: sizes[choice])
-    return Choice(ids.RAW) if sizes[best] > _WORTH_CODING * sample.raw_size else best
+    best, least = plain, float(size)
+    if ids.ENTROPY in codecs_alone(sample.dtype, sample.count):
+        estimated = sample.entropy()
+        if estimated < least:
+            best, least = Choice(ids.ENTROPY), estimated
+    return Choice(ids.RAW) if least > _WORTH_CODING * sample.raw_size else best
 
 
 def _ranked(sample: Sample, candidates: Iterable[BlobReader], limit: float) -> list[Choice]:

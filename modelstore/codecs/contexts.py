@@ -84,7 +84,8 @@ def _count(tokens: Planes, classes: Planes, stride: int) -> NDArray[np.int64]:
     """Return how often each token, below ``stride``, occurs in each class."""
     counts = np.zeros((2, 256 * stride), np.uint32)
     steps_numba.count(tokens, classes, stride, counts)
-    return np.add(counts[0], counts[1], dtype=np.int64).reshape(256, stride)
+    both: NDArray[np.int64] = np.add(counts[0], counts[1], dtype=np.int64)
+    return both.reshape(256, stride)
 
 
 def _offsets(sums: NDArray[np.float64]) -> Planes:

@@ -54,6 +54,17 @@ class EntropyCodec:
         return _merge(planes, dtype)
 
 
+def estimated_size(values: Bits, dtype: DType) -> float:
+    """Return about how many bytes `EntropyCodec.encode` would take, tables not counted."""
+    from modelstore.codecs import entropy_numba  # loads numba
+    from modelstore.codecs.compiling import steady
+
+    planes = np.empty((dtype.width, values.size), np.uint8)
+    entropy_numba.split(steady(values), *_moves(dtype), planes)
+    bits = (_entropy(np.bincount(plane, minlength=256)) for plane in planes)
+    return sum(8.0 if each > _NOISE else each for each in bits) * values.size / 8
+
+
 def _moves(dtype: DType) -> tuple[Any, Any, Any]:
     """Return the bits that stay, where the sign goes, and the largest number without one.
 

@@ -6,6 +6,8 @@ before anything is allocated.
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import zstandard
 
@@ -21,9 +23,32 @@ _TEXT = 3
 """The level for text: 6 % smaller than level 1 on a tokenizer.json; higher ones are slow."""
 
 
+class _Own(threading.local):
+    """What a thread keeps: making these costs as much as compressing some thousand bytes."""
+
+    def __init__(self) -> None:
+        self._compressors: dict[int, zstandard.ZstdCompressor] = {}
+        self._decompressor: zstandard.ZstdDecompressor | None = None
+
+    def compressor(self, level: int) -> zstandard.ZstdCompressor:
+        """Return the compressor of a level."""
+        if level not in self._compressors:
+            self._compressors[level] = zstandard.ZstdCompressor(level=level)
+        return self._compressors[level]
+
+    def decompressor(self) -> zstandard.ZstdDecompressor:
+        """Return the decompressor."""
+        if self._decompressor is None:
+            self._decompressor = zstandard.ZstdDecompressor()
+        return self._decompressor
+
+
+_own = _Own()
+
+
 def compress(data: Bytes, level: int) -> bytes:
     """Return ``data`` as one zstd frame that states its content size."""
-    return zstandard.ZstdCompressor(level=level).compress(data)
+    return _own.compressor(level).compress(data)
 
 
 def decompress(data: Bytes, size: int) -> bytes:
@@ -35,7 +60,7 @@ def decompress(data: Bytes, size: int) -> bytes:
     try:
         if zstandard.frame_content_size(data) != size:
             raise PayloadError(f"a zstd frame does not state {size} bytes")
-        content = zstandard.ZstdDecompressor().decompress(data, allow_extra_data=False)
+        content = _own.decompressor().decompress(data, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise PayloadError(f"a zstd frame is damaged: {error}") from error
     if len(content) != size:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from modelstore import disk, manifest
 from modelstore.blobs import remove_abandoned
 from modelstore.errors import NotFoundError, StoreError
 from modelstore.hashing import Digest
-from modelstore.manifest import Manifest
+from modelstore.manifest import FileEntry, Manifest
 from modelstore.names import ModelName
 from modelstore.ops import working
 from modelstore.ops.bases import Bases
@@ -142,7 +143,7 @@ def commit(
     tree = content(store, path, place, follow_symlinks=options.follow_symlinks)
     parents = _parents(store, model, state, place, options)
     mended = sum(mend_manifest(store, parent) for parent in parents)
-    scanned = scan(tree.files, progress)
+    scanned = scan(tree.files, progress, _files_of(store, parents))
     products = _products(options.adapter, scanned)
     info = Info.of(path)
     draft = _draft(info, state, parents, scanned, options)
@@ -183,6 +184,15 @@ def commit(
     ).publish(store)
     _settle(store, path, published, scanned, options, place)
     return outcome.created(published, mended)
+
+
+def _files_of(store: Store, parents: Sequence[Resolved]) -> dict[str, FileEntry]:
+    """Return the files of the first parent by path; none if that cannot be read."""
+    for parent in parents[:1]:
+        with suppress(StoreError):
+            manifest = store.manifest(parent.model, parent.entry)
+            return {file.path: file for file in manifest.files}
+    return {}
 
 
 def _products(directory: Path | None, scanned: Sequence[Scanned]) -> Products | None:

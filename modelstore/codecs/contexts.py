@@ -33,7 +33,12 @@ _SIZES = np.array(
     [(symbol + 1) // 2 for symbol in range(16)]
     + [float((2.5 + (token & 1)) * 2.0 ** ((token - 10) // 2) / 2) for token in range(16, 256)]
 )
-_SMALL_MOVES = np.minimum((np.arange(256) + 1) // 2, 4)  # steps beyond tell no more of activity
+# How far a token moves, to be summed over a row: steps, of which those beyond 4 would drown the
+# others; or, where most values move further, half octaves.
+_STEPS = np.minimum((np.arange(256) + 1) // 2, 4).astype(np.uint8)
+_HALF_OCTAVES = np.rint(2 * np.log2(_SIZES + 0.25) + 4).astype(np.uint8)
+_FAR = 3.0  # steps of `_STEPS`
+_SAVED_BY_AN_OCTAVE = 0.5  # bits a value, and as its square: of Laplace's law 0.35, of Gauss' 0.7
 
 # n * log2(n), for numbers as most counts are.
 _TIMES_LOG = np.concatenate(([0.0], np.arange(1, 4096) * np.log2(np.arange(1, 4096))))
@@ -60,14 +65,14 @@ def learn(tokens: Planes, exponents: Planes, grid: Grid) -> tuple[Model, Planes]
 
 
 def _sum_by_exponent(tokens: Planes, exponents: Planes, stride: int) -> NDArray[np.float64]:
-    """Return what a sample says of each exponent, of shape (3, 256).
+    """Return what a sample says of each exponent, of shape (4, 256).
 
     Returns:
-        the values with it, their moves of at most 4 steps, and their steps.
+        the values with it, and their sums of `_SIZES`, `_STEPS` and `_HALF_OCTAVES`.
     """
     sample = _sample_of(tokens), _sample_of(exponents)
     counts = _count(*sample, stride).astype(np.float64)
-    weights = np.stack((np.ones(stride), _SMALL_MOVES[:stride], _SIZES[:stride]), axis=1)
+    weights = np.stack((np.ones(256), _SIZES, _STEPS, _HALF_OCTAVES), axis=1)[:stride]
     sums: NDArray[np.float64] = (counts @ weights).T
     return sums
 
@@ -90,7 +95,7 @@ def _count(tokens: Planes, classes: Planes, stride: int) -> NDArray[np.int64]:
 
 def _offsets(sums: NDArray[np.float64]) -> Planes:
     """Return how far values of each exponent move, in quarters of a power of two."""
-    counts, _, steps = sums
+    counts, steps = sums[:2]
     known = counts >= 32
     if not known.any():
         known = counts > 0
@@ -115,14 +120,17 @@ def _factors(
     height = -(-(grid.phase + tokens.size) // width) if width else 0
     if min(width, height) < _LEAST_WIDTH:
         return nothing, nothing
-    means = sums[1] / np.maximum(sums[0], 1.0)
+    far = bool(sums[2].sum() > _FAR * sums[0].sum())
+    moves, expected = np.empty((2, tokens.size), np.uint8)
+    look_up(tokens, _HALF_OCTAVES if far else _STEPS, moves)
+    means = sums[3 if far else 2] / np.maximum(sums[0], 1.0)
     means = np.rint(means * (255 / max(means.max(), 1e-9))).astype(np.uint8)
-    expected = np.empty(tokens.size, np.uint8)
     look_up(exponents, means, expected)
     row_moves, column_moves = np.zeros((2, height), np.uint32), np.zeros((2, width), np.uint32)
-    steps_numba.compare_moves(tokens, expected, width, grid.phase, row_moves, column_moves)
-    rows, row_gain = _levels(row_moves)
-    columns, column_gain = _levels(column_moves)
+    steps_numba.compare_moves(moves, expected, width, grid.phase, row_moves, column_moves)
+    levels = _levels_of_far if far else _levels
+    rows, row_gain = levels(row_moves, tokens.size)
+    columns, column_gain = levels(column_moves, tokens.size)
     if row_gain <= 0 and column_gain <= 0:
         return nothing, nothing
     return (
@@ -131,7 +139,15 @@ def _factors(
     )
 
 
-def _levels(compared: NDArray[np.uint32]) -> tuple[Planes, float]:
+def _levels_of_far(compared: NDArray[np.uint32], count: int) -> tuple[Planes, float]:
+    """Return what `_levels` does, where moves are half octaves."""
+    moves, expected = _on_one_scale(compared)
+    each = count / moves.size
+    octaves = (moves - expected) / (2 * each)
+    return _rounded(octaves), float((octaves**2).sum()) * each * _SAVED_BY_AN_OCTAVE - _cost(moves)
+
+
+def _levels(compared: NDArray[np.uint32], _: int) -> tuple[Planes, float]:
     """Return how much more than it should each row moves, and the bits that knowing it saves.
 
     The saving is that of a Poisson count whose mean is known instead of the expected one.
@@ -139,12 +155,27 @@ def _levels(compared: NDArray[np.uint32]) -> tuple[Planes, float]:
     Args:
         compared: the two rows of `steps_numba.compare_moves`.
     """
-    moves, expected = compared[0].astype(np.float64), compared[1].astype(np.float64)
-    expected *= moves.sum() / max(1.0, expected.sum())
+    moves, expected = _on_one_scale(compared)
     octaves = np.log2((moves + 1.0) / (expected + 1.0))
     saved = float((moves * octaves - (moves - expected) / np.log(2)).sum())
+    return _rounded(octaves), saved - _cost(moves)
+
+
+def _on_one_scale(
+    compared: NDArray[np.uint32],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    moves, expected = compared[0].astype(np.float64), compared[1].astype(np.float64)
+    return moves, expected * (moves.sum() / max(1.0, expected.sum()))
+
+
+def _rounded(octaves: NDArray[np.float64]) -> Planes:
     levels = np.clip(np.rint(_PER_OCTAVE * octaves), -_REACH, _REACH) + _REACH
-    return levels.astype(np.uint8), saved - _COST_OF_A_FACTOR * moves.size
+    rounded: Planes = levels.astype(np.uint8)
+    return rounded
+
+
+def _cost(rows: NDArray[np.float64]) -> float:
+    return _COST_OF_A_FACTOR * rows.size
 
 
 def _contexts(counts: NDArray[np.int64]) -> tuple[Planes, rans.Tables]:

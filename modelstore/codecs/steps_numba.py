@@ -35,7 +35,6 @@ _ANY_LARGE = np.uint64(0xF0F0F0F0F0F0F0F0)  # the bits of eight tokens that say 
 _UP_TO_CARRY = np.uint64(0x7F7F7F7F7F7F7F7F)  # more than 0 of each carries into its top bit
 _CARRY = np.uint64(0x8080808080808080)
 _COLLECT = np.uint64(0x0102040810204080)  # a product with it has bits 0, 8, 16, ... in its top byte
-_SMALL = 4  # steps beyond it tell no more of how active a row is
 _TABLE_BITS, _SYMBOL_BITS = 8.0, 9.0  # that a table takes in a payload, about
 _PIECE = 2048  # values worked on at once: a few kilobytes
 
@@ -203,23 +202,21 @@ def add_rows(rows, columns, phase, classes):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def compare_moves(tokens, expected, width, phase, rows, columns):  # type: ignore[no-untyped-def]
+def compare_moves(moves, expected, width, phase, rows, columns):  # type: ignore[no-untyped-def]
     """Add up how far the values of each row and column moved, and how far they should have.
 
     Args:
-        expected: how far each value should have moved, in any unit (uint8).
+        moves, expected: how far each value moved, and should have, each in any unit (uint8).
         width, phase: of the rows.
-        rows, columns: shape (2, rows) and (2, columns), uint32: what was, at most 4 steps a value,
-            and what should have been, in the unit of ``expected``.
+        rows, columns: shape (2, rows) and (2, columns), uint32: the sums of both.
     """
-    count, width = np.uint64(tokens.size), np.uint64(width)
+    count, width = np.uint64(moves.size), np.uint64(width)
     i, row, column = np.uint64(0), np.uint64(0), np.uint64(phase)
     while i < count:
         span = min(count - i, width - column)
         moved = should = np.uint32(0)
         for place in range(span):
-            steps = np.uint8(np.uint8(tokens[i + place] + np.uint8(1)) >> np.uint8(1))
-            move = np.uint32(min(np.uint8(_SMALL), steps))
+            move = np.uint32(moves[i + place])
             moved = np.uint32(moved + move)
             columns[0, column + place] += move
         for place in range(span):

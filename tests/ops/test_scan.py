@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from modelstore.manifest import FileEntry
 from modelstore.ops.scan import scan
 from modelstore.ops.tree import Found
 from modelstore.progress import silent
-from safetensors.numpy import save
 
 _SIZE = 40
 

@@ -11,6 +11,8 @@ from hypothesis import HealthCheck, settings
 
 # Read by huggingface_hub when it is imported: no test asks a network for anything.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# As mstore's commands have it: threads of BLAS spin, and must not be alive at a fork.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 settings.register_profile(
     "fast",

@@ -14,47 +14,24 @@ done, no chain is broken.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 from enum import Enum, auto
-from pathlib import Path
 from types import TracebackType
 
 from modelstore import disk
-from modelstore.blobs.choice import Choice, choose
-from modelstore.blobs.encode import Encoding
-from modelstore.blobs.frame import FactorNames, FrameHeader
+from modelstore.blobs.choice import Choice
+from modelstore.blobs.drafts import Drafts, NewFrame
+from modelstore.blobs.frame import FrameHeader
 from modelstore.blobs.lineage import Lineage
-from modelstore.blobs.open_factors import OpenFactors
 from modelstore.blobs.parallel import in_order
 from modelstore.blobs.reader import BlobReader, opened
-from modelstore.blobs.source import BytesSource, RawSource
+from modelstore.blobs.source import RawSource
 from modelstore.blobs.staging import Staging
 from modelstore.blobs.store import BlobStore
-from modelstore.codecs import ids
 from modelstore.codecs.factors import Factors
 from modelstore.errors import IntegrityError, NotFoundError, StoreError
-from modelstore.hashing import Digest, Hasher, digest_of
+from modelstore.hashing import Digest, Hasher
 from modelstore.numeric import DType
-
-
-@dataclass(frozen=True, slots=True)
-class NewFrame:
-    """A frame that is staged, and known to decode to its blob.
-
-    Attributes:
-        path, header: the frame.
-        factors: frames of further blobs that it is built on, as yet in no store.
-    """
-
-    path: Path
-    header: FrameHeader
-    factors: tuple[NewFrame, ...] = ()
-
-    @property
-    def stored_size(self) -> int:
-        """Bytes of the frame, and of its factors'."""
-        return self.header.stored_size + sum(frame.stored_size for frame in self.factors)
 
 
 class _Verdict(Enum):
@@ -79,6 +56,9 @@ class Replacements:
         self._blobs = blobs
         self._lineage = lineage
         self._staging = Staging(blobs.root, blobs.lock_timeout)
+        self._drafts = Drafts(
+            self._staging.new_path, blobs.path, blobs.is_sound, blobs.threads, blobs.block_log2
+        )
         self._kept: list[NewFrame] = []
 
     def __enter__(self) -> Replacements:
@@ -98,24 +78,12 @@ class Replacements:
     def write(
         self, digest: Digest, source: RawSource, dtype: DType, choice: Choice, columns: int
     ) -> NewFrame:
-        """Encode a blob anew, and prove that what was written decodes to it.
+        """Encode a blob anew as `Drafts.write` does, and prove that what was written decodes to it.
 
         Args:
-            digest, source: the blob and its raw bytes.
-            dtype, columns: as in `Transaction.add`.
-            choice: how to encode it; its base is open, published, and not built on the blob.
-
-        Raises:
-            ConflictError: the source's bytes are not those that ``digest`` names.
-            DiskFullError: there is no room to stage it.
-            StoreError: a codec did not give back what it was given.
+            choice: how to encode it; its base is published, too.
         """
-        path = self._staging.new_path(digest)
-        encoding = Encoding(digest, source, dtype, choice, self._blobs.block_log2, columns)
-        header = encoding.write(path, self._blobs.threads)
-        frame = NewFrame(path, header)
-        self._prove(frame)
-        return frame
+        return self._proved(self._drafts.write(digest, source, dtype, choice, columns))
 
     def write_product(
         self,
@@ -125,42 +93,14 @@ class Replacements:
         columns: int,
         base: BlobReader,
         factors: Factors,
-    ) -> NewFrame:
-        """Encode a blob anew, as steps from what a product makes of a base.
-
-        Args:
-            digest, source, dtype, columns: as in `write`.
-            base: open, published, and not built on the blob.
-            factors: of the product; they become blobs.
-
-        Raises: as `write` does.
-        """
-        recipe = factors.recipe
-        left = self._write_factor(factors.left.tobytes(), recipe.left, factors.rows)
-        right = self._write_factor(factors.right.tobytes(), recipe.right, recipe.columns)
-        staged = {frame.header.digest: frame for frame in (left, right)}
-        names = FactorNames(left.header.digest, right.header.digest, recipe.to_bytes())
-        with (
-            opened(self._locate(staged), names.left) as one,
-            opened(self._locate(staged), names.right) as other,
-        ):
-            choice = Choice(ids.LOWRANK, base, dtype, OpenFactors(names, one, other))
-            path = self._staging.new_path(digest)
-            encoding = Encoding(digest, source, dtype, choice, self._blobs.block_log2, columns)
-            header = encoding.write(path, self._blobs.threads)
-        frame = NewFrame(path, header, tuple(staged.values()))
-        self._prove(frame)
-        return frame
-
-    def _write_factor(self, raw: bytes, dtype: DType, columns: int) -> NewFrame:
-        source = BytesSource(raw)
-        choice = choose(source, dtype, (), columns=columns)
-        return self.write(digest_of(raw), source, dtype, choice, columns)
+    ) -> NewFrame | None:
+        """Do the same with `Drafts.write_product`."""
+        frame = self._drafts.write_product(digest, source, dtype, columns, base, factors)
+        return None if frame is None else self._proved(frame)
 
     def drop(self, frame: NewFrame) -> None:
         """Remove a staged frame that is not wanted after all."""
-        for each in (frame, *frame.factors):
-            disk.remove(each.path)
+        self._drafts.drop(frame)
 
     def keep(self, frame: NewFrame) -> None:
         """Let the next `publish` put a frame in the place of the one its blob has."""
@@ -168,14 +108,16 @@ class Replacements:
             self._staging.add(each.path)
         self._kept.append(frame)
 
-    def _locate(self, staged: Mapping[Digest, NewFrame]) -> Callable[[Digest], Path]:
-        return lambda name: staged[name].path if name in staged else self._blobs.path(name)
+    def _proved(self, frame: NewFrame) -> NewFrame:
+        for each in (*frame.factors, frame):
+            self._prove(each, frame.factors)
+        return frame
 
-    def _prove(self, frame: NewFrame) -> None:
+    def _prove(self, frame: NewFrame, below: Iterable[NewFrame]) -> None:
         digest = frame.header.digest
-        staged = {each.header.digest: each for each in (frame, *frame.factors)}
+        paths = {each.header.digest: each.path for each in (*below, frame)}
         hasher = Hasher()
-        with opened(self._locate(staged), digest) as reader:
+        with opened(lambda name: paths.get(name) or self._blobs.path(name), digest) as reader:
             count = reader.header.block_count
             for block in in_order(reader.block, range(count), min(count, self._blobs.threads)):
                 hasher.update(block)
@@ -222,8 +164,10 @@ class Replacements:
         """Publish the factors, durably, before anything is built on them."""
         factors = [factor for frame in frames for factor in frame.factors]
         for factor in factors:
-            target = self._blobs.path(factor.header.digest)
-            disk.link(factor.path, target)  # one that is there is as good
+            digest = factor.header.digest
+            target = self._blobs.path(digest)
+            if not disk.link(factor.path, target) and not self._blobs.is_sound(digest):
+                disk.rename_unsynced(factor.path, target)
             self._staging.add(target.parent)
         if factors:
             self._staging.sync()

@@ -11,18 +11,36 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from modelstore import disk
-from modelstore.blobs.frame import FactorNames, FrameHeader, parse_header
+from modelstore.blobs.frame import FrameHeader, parse_header
 from modelstore.blobs.source import BytesSource, RawSource, open_frame
 from modelstore.blobs.staging import Staging
-from modelstore.codecs import ids
 from modelstore.errors import ConflictError, IntegrityError, NotFoundError, StoreError
 from modelstore.hashing import Digest, digest_of
 from modelstore.locks import DEFAULT_TIMEOUT
 from modelstore.numeric import BYTES, DType
 
 if TYPE_CHECKING:
+    from modelstore.blobs.drafts import NewFrame
     from modelstore.blobs.product import Product
     from modelstore.blobs.reader import BlobReader
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of the tensor that a blob is.
+
+    Attributes:
+        columns: values in a row, 0 where that is unknown.
+        others: blobs it may be made against, looked at only where no base is worth it.
+        product: what was added to one of its bases; becomes blobs too if that saves bytes.
+    """
+
+    columns: int = 0
+    others: Iterable[Digest] = ()
+    product: Product | None = None
+
+
+NOTHING = Known()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +127,7 @@ class Transaction:
         *,
         dtype: DType,
         bases: Iterable[Digest] = (),
-        others: Iterable[Digest] = (),
-        columns: int = 0,
-        product: Product | None = None,
+        known: Known = NOTHING,
     ) -> Added:
         """Encode and stage a blob, unless the store or this transaction has it in good order.
 
@@ -120,39 +136,27 @@ class Transaction:
             source: its raw bytes; not read if it is there already.
             dtype: how they are read as numbers, if they are a whole number of them.
             bases: blobs it may be made against; those absent, damaged or unfit are passed over.
-            others: further ones, looked at only where none of ``bases`` is worth it.
-            columns: values in a row of the tensor, 0 where that is unknown.
-            product: what is known to have been added to one of the bases; its matrices become
-                blobs if that saves bytes.
+            known: what else is known of the tensor that it is.
 
         Raises:
             ConflictError: the source's bytes are not those that ``digest`` names.
             DiskFullError: there is no room to stage it.
         """
-        known = self._known(digest)
-        if known is not None:
-            return known
-        damaged = self._locate_published(digest).exists()
+        there = self._header(digest)
+        if there is not None:
+            return _added(there)
         if source.size % dtype.width:
-            dtype, columns = BYTES, 0
+            dtype, known = BYTES, Known(0, known.others)
         # What others may be built on is never made deeper: a damaged frame is replaced by one
         # without a base.
-        if damaged:
-            bases = others = ()
-        elif product is not None:
-            bases = list(bases) or list(others)
-            merged = self._stage_merge(digest, source, dtype, bases, columns, product)
-            if merged is not None:
-                return merged
-        header = self._stage(digest, source, dtype, (bases, others), columns)
-        return _added(header, new=1)
+        if self._locate_published(digest).exists():
+            bases, known = (), Known(known.columns)
+        return self._stage(digest, source, dtype, bases, known)
 
-    def _known(self, digest: Digest) -> Added | None:
+    def _header(self, digest: Digest) -> FrameHeader | None:
+        """Return the header of a frame that this transaction or the store has in good order."""
         staged = self._staged.get(digest)
-        if staged is not None:
-            return _added(staged.header, new=0)
-        header = self._sound_header(digest)
-        return None if header is None else _added(header, new=0)
+        return self._sound_header(digest) if staged is None else staged.header
 
     def _sound_header(self, digest: Digest) -> FrameHeader | None:
         """Return the header of a blob that is published and can be read, after checking that."""
@@ -168,75 +172,45 @@ class Transaction:
             return None
 
     def _stage(
-        self,
-        digest: Digest,
-        source: RawSource,
-        dtype: DType,
-        candidates: tuple[Iterable[Digest], Iterable[Digest]],
-        columns: int,
-    ) -> FrameHeader:
+        self, digest: Digest, source: RawSource, dtype: DType, bases: Iterable[Digest], known: Known
+    ) -> Added:
         from modelstore.blobs.choice import choose  # these load numpy
-        from modelstore.blobs.encode import Encoding
+        from modelstore.blobs.drafts import Drafts
+        from modelstore.blobs.product import find_merges, smallest
 
-        path = self._area.new_path(digest)
+        others = known.others
+        if known.product is not None:  # both are needed twice
+            bases = list(bases)
+            others = [] if bases else list(others)
+        drafts = Drafts(
+            self._area.new_path, self._locate, self._has, self._threads, self._block_log2
+        )
         with ExitStack() as stack:
-            bases, others = (self._readers(digest, found, stack) for found in candidates)
-            choice = choose(source, dtype, bases, columns, others)
-            encoding = Encoding(digest, source, dtype, choice, self._block_log2, columns)
-            header = encoding.write(path, self._threads)
-        return self._keep(path, header)
+            offered = (self._readers(digest, found, stack) for found in (bases, others))
+            choice = choose(source, dtype, next(offered), known.columns, next(offered))
+            best = drafts.write(digest, source, dtype, choice, known.columns)
+            if known.product is not None:
+                readers = self._readers(digest, bases or others, stack)
+                tensor = source, dtype, known.columns
+                merges = find_merges(*tensor, readers, known.product, self._has)
+                best = smallest(best, drafts, *tensor, merges)
+        return self._keep(best)
 
-    def _keep(self, path: Path, header: FrameHeader) -> FrameHeader:
+    def _keep(self, frame: NewFrame) -> Added:
+        """Let `publish` name a frame, and further ones that it is built on."""
+        made = (*frame.factors, frame)
         with self._staging:
-            self._area.add(path)
-            return self._staged.setdefault(header.digest, _Staged(path, header)).header
+            for each in made:
+                self._area.add(each.path)
+                there = self._staged.get(each.header.digest)
+                # what is built on it, here or in another thread, bears a less deep one
+                if there is None or each.header.depth < there.header.depth:
+                    self._staged[each.header.digest] = _Staged(each.path, each.header)
+        header = frame.header
+        return Added(frame.stored_size, len(made), header.codec, header.built_on)
 
-    def _stage_merge(
-        self,
-        digest: Digest,
-        source: RawSource,
-        dtype: DType,
-        bases: Iterable[Digest],
-        columns: int,
-        product: Product,
-    ) -> Added | None:
-        """Stage a blob as steps from what a product makes of a base; None where that is larger."""
-        from modelstore.blobs.choice import Choice  # these load numpy
-        from modelstore.blobs.encode import Encoding
-        from modelstore.blobs.open_factors import OpenFactors
-        from modelstore.blobs.product import find_merge
-        from modelstore.blobs.reader import open_reader
-
-        known = sum(self._size_here(digest_of(raw)) for raw in (product.left, product.right))
-        with ExitStack() as stack:
-            readers = self._readers(digest, bases, stack)
-            merge = find_merge(source, dtype, readers, columns, product, known)
-            if merge is None:
-                return None
-            recipe = merge.factors.recipe
-            left = self._add_matrix(product.left, recipe.left, merge.factors.left_width)
-            right = self._add_matrix(product.right, recipe.right, merge.factors.right_width)
-            names = FactorNames(left[0], right[0], recipe.to_bytes())
-            open_left, open_right = (open_reader(self._locate, name) for name, _ in (left, right))
-            stack.callback(open_left.close)
-            stack.callback(open_right.close)
-            factors = OpenFactors(names, open_left, open_right)
-            choice = Choice(ids.LOWRANK, merge.base, dtype, factors)
-            path = self._area.new_path(digest)
-            encoding = Encoding(digest, source, dtype, choice, self._block_log2, columns)
-            header = self._keep(path, encoding.write(path, self._threads))
-        made = [added for _, added in (left, right) if added.new]
-        size = header.stored_size + sum(added.stored_size for added in made)
-        return Added(size, 1 + len(made), header.codec, header.built_on)
-
-    def _add_matrix(self, raw: bytes, dtype: DType, columns: int) -> tuple[Digest, Added]:
-        digest = digest_of(raw)
-        return digest, self.add(digest, BytesSource(raw), dtype=dtype, columns=columns)
-
-    def _size_here(self, digest: Digest) -> int:
-        """Return the bytes of a frame that the store or this transaction has; 0 without one."""
-        path = self._locate(digest)
-        return path.stat().st_size if path.exists() else 0
+    def _has(self, digest: Digest) -> bool:
+        return self._header(digest) is not None
 
     def _readers(
         self, digest: Digest, bases: Iterable[Digest], stack: ExitStack
@@ -308,5 +282,5 @@ class Transaction:
             disk.rename(staged.path, target)
 
 
-def _added(header: FrameHeader, *, new: int) -> Added:
-    return Added(header.stored_size, new, header.codec, header.built_on)
+def _added(there: FrameHeader) -> Added:
+    return Added(there.stored_size, 0, there.codec, there.built_on)

@@ -23,7 +23,7 @@ from modelstore.store import Store
     type=click.Choice([effort.value for effort in Effort]),
     default=Effort.NORMAL.value,
     show_default=True,
-    help="fast: newer codecs only; normal: other bases too; max: more bases, and all anew.",
+    help="fast: newer codecs only; normal: other bases too; max: more bases, merged LoRAs, all anew.",
 )
 @click.option("-n", "--dry-run", is_flag=True, help="Try everything and change nothing.")
 @common.store_options

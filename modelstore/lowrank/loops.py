@@ -28,8 +28,17 @@ def _logistic(x):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def pull(values, base, number, middles, widths, floor, blur, update, gradient, curvature):  # type: ignore[no-untyped-def]
-    """Fill ``gradient`` and ``curvature``; see `modelstore.lowrank.fit.Pull`."""
+def pull(pair, numbers, limits, found):  # type: ignore[no-untyped-def]
+    """Fill gradients and curvatures; see `modelstore.lowrank.fit.Pull`.
+
+    Args:
+        pair: bits of the values and of the base.
+        numbers: what all bits stand for.
+        limits: the floor and the blur.
+        found: updates, and what is to be filled.
+    """
+    (values, base), (floor, blur), (update, gradient, curvature) = pair, limits, found
+    number, middles, widths = numbers
     for index in range(values.size):  # look-ups apart from sums, which become wide registers
         gradient[index] = update[index] - (middles[values[index]] - number[base[index]])
         curvature[index] = max(widths[values[index]], floor)

@@ -77,17 +77,11 @@ class Merge:
     def pull(self, rows: slice, update: Matrix, floor: float, blur: float) -> tuple[Matrix, Matrix]:
         """Return what `modelstore.lowrank.fit.Pull` does of these rows at ``update``."""
         gradient, curvature = np.empty_like(update), np.empty_like(update)
+        pair = _steady(self.values[rows]), _steady(self.base[rows])
         found = update.reshape(-1), gradient.reshape(-1), curvature.reshape(-1)
         limits = np.float32(floor), np.float32(blur)
-        loops.pull(
-            _steady(self.values[rows]), _steady(self.base[rows]), *self._known, *limits, *found
-        )
+        loops.pull(pair, numbers_of(self.dtype), limits, found)
         return gradient, curvature
-
-    @property
-    def _known(self) -> tuple[Matrix, Matrix, Matrix]:
-        known = numbers_of(self.dtype)
-        return known.value, known.middle, known.width
 
     def coded_bits(self, predicted: Bits) -> float:
         """Return what the steps from ``predicted`` to the values cost, given its exponents.
@@ -123,12 +117,16 @@ def numbers_of(dtype: DType) -> Numbers:
     opposite = (bits ^ 0x8000) | 1
     inward = np.where(bits & 0x7FFF == 0, opposite, bits - 1).astype(np.uint16)
     value = _floats(bits, dtype)
+    inner, outer = _floats(inward, dtype), _floats(bits + 1, dtype)
     with np.errstate(invalid="ignore"):  # beyond the largest number
-        inner, outer = ((_floats(next_, dtype) - value) * _HALF for next_ in (inward, bits + 1))
-        return Numbers(value, value + (inner + outer) * _HALF, np.abs(outer - inner))
+        middle = value.copy()
+        middle += (inner - value + (outer - value)) * _QUARTER
+        width = np.abs(outer - inner)
+        width *= _HALF
+    return Numbers(value, middle, width)
 
 
-_HALF = np.float32(0.5)
+_HALF, _QUARTER = np.float32(0.5), np.float32(0.25)
 
 
 def _floats(bits: Bits, dtype: DType) -> Matrix:

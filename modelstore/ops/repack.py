@@ -14,9 +14,10 @@ from itertools import accumulate
 
 from modelstore.blobs import FrameHeader, remove_abandoned
 from modelstore.blobs.choice import Choice
+from modelstore.blobs.drafts import NewFrame
 from modelstore.blobs.lineage import Lineage
 from modelstore.blobs.parallel import in_order
-from modelstore.blobs.replacements import NewFrame, Replacements, is_better
+from modelstore.blobs.replacements import Replacements, is_better
 from modelstore.errors import ConflictError, IntegrityError, NewerFormatError, NotFoundError
 from modelstore.hashing import Digest
 from modelstore.locks import gc_lock, locked
@@ -31,6 +32,9 @@ from modelstore.store import Store
 
 _SMALL = 4 << 20
 """Bytes of a blob that has too few blocks to keep all threads busy by itself."""
+
+_SEARCHED = 32 << 20
+"""The same where factors are searched: one thread does that for a blob, in about as much memory."""
 
 _AT_ONCE = 256 << 20
 """Bytes of new frames that wait for a sync of the disk."""
@@ -201,10 +205,11 @@ class _Run:
 
     def _tried(self, subjects: Sequence[Subject]) -> Iterator[tuple[Subject, _Found | str]]:
         """Try every blob: small ones side by side, large ones one by one."""
-        small = [subject for subject in subjects if subject.span.size <= _SMALL]
+        most = _SEARCHED if self._effort is Effort.MAX else _SMALL
+        small = [subject for subject in subjects if subject.span.size <= most]
         tried = in_order(self._try, small, self._store.blobs.threads)
         yield from zip(small, tried, strict=True)
-        large = [subject for subject in subjects if subject.span.size > _SMALL]
+        large = [subject for subject in subjects if subject.span.size > most]
         yield from zip(large, map(self._try, large), strict=True)
 
     def _try(self, subject: Subject) -> _Found | str:
@@ -232,10 +237,10 @@ class _Run:
             best = self._better(best, frame, trial)
         product = find_product(trial) if self._effort is Effort.MAX else None
         if product is not None:
-            frame = self._replacements.write_product(
+            merged = self._replacements.write_product(
                 digest, trial, trial.dtype, trial.columns, *product
             )
-            best = self._better(best, frame, trial)
+            best = best if merged is None else self._better(best, merged, trial)
         return best
 
     def _better(self, best: NewFrame | None, new: NewFrame, trial: Trial) -> NewFrame | None:

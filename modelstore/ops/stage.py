@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from modelstore.blobs import Added, Transaction
+from modelstore.blobs import Added, Known, Transaction
 from modelstore.blobs.parallel import default_threads, in_order
 from modelstore.errors import ConflictError
 from modelstore.hashing import Digest
@@ -111,9 +111,11 @@ def _added(
                 task.part,
                 dtype=dtype,
                 bases=bases.of(task.span),
-                others=bases.others(task.span, task.part),
-                columns=columns_of(task.span),
-                product=None if products is None else products.of(task.span),
+                known=Known(
+                    columns_of(task.span),
+                    bases.others(task.span, task.part),
+                    None if products is None else products.of(task.span),
+                ),
             )
         except ConflictError as error:  # a transaction knows digests and no names of files
             raise task.part.file.changed() from error

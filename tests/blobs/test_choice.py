@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from modelstore.blobs import BlobStore, BytesSource
+from modelstore.blobs import BlobStore, BytesSource, Known
 from modelstore.blobs.choice import DEEPEST
 from modelstore.codecs.convert import convert
 from modelstore.errors import NewerFormatError
@@ -87,7 +87,7 @@ def test_others_are_looked_at_only_in_need(store: BlobStore):
                 BytesSource(data),
                 dtype=BF16,
                 bases=[digest_of(base) for base in bases],
-                others=others(),
+                known=Known(others=others()),
             ).built_on
 
     assert (stage(new, old), asked) == ((digest_of(old),), [])

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from modelstore.blobs import BlobStore, BytesSource
 from modelstore.blobs.choice import DEEPEST, Choice
+from modelstore.blobs.drafts import NewFrame
 from modelstore.blobs.lineage import Lineage
 from modelstore.blobs.reader import BlobReader, open_reader, opened
-from modelstore.blobs.replacements import NewFrame, Replacements
+from modelstore.blobs.replacements import Replacements
 from modelstore.codecs import ids
 from modelstore.codecs.ids import CodecInfo
 from modelstore.errors import ConflictError

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from modelstore.codecs.factors import Factors
+from modelstore.codecs.factors import Factors, Recipe
 from modelstore.codecs.prediction import predict
 from modelstore.lowrank import find
 from modelstore.lowrank.merge import Merge
+from modelstore.lowrank.quantise import integers_cost
 from modelstore.numeric import DType, dtype_named
 
-BF16, F16 = dtype_named("BF16"), dtype_named("F16")
+BF16, F16, F32 = (dtype_named(name) for name in ("BF16", "F16", "F32"))
 ROWS, COLUMNS, RANK = 320, 256, 8
 
 
@@ -109,3 +112,40 @@ def test_intervals_hold_what_rounds_to_the_values(dtype: DType):
     for share in (-0.51, 0.51):
         outside = _bits(middle + width * np.float32(share), dtype)
         assert (outside != values[0]).all()
+
+
+def _known() -> tuple[np.ndarray, np.ndarray, Factors]:
+    """Return a merge of rank 8, its base, and the factors that were merged, in float32."""
+    random = np.random.default_rng(0)
+    base = _bits(random.standard_normal((ROWS, COLUMNS)) * 0.05, BF16)
+    sides = (random.standard_normal(size) for size in (ROWS * RANK, RANK * COLUMNS))
+    first, second = ((0.03 * side).astype("<f4").view("<u4") for side in sides)
+    recipe = Recipe(RANK, COLUMNS, F32, F32, 0.5)
+    known = Factors(recipe, first, second)
+    return predict(base, BF16, 0, known), base, known
+
+
+def test_known_factors_become_integers():
+    """Integers predict nearly what the factors do, and are a fraction of their size."""
+    values, base, known = _known()
+    found = find.quantised(values, base, BF16, known)
+    assert found is not None
+    assert {found.recipe.left.name, found.recipe.right.name} <= {"U8", "U16"}
+    assert (predict(base, BF16, 0, found) == values).mean() > 0.9
+    assert integers_cost(found) < 0.4 * 32 * (known.left.size + known.right.size)
+
+
+def test_factors_that_cannot_become_integers():
+    """Zeros, no numbers, too many components and other dtypes give none, and no warning."""
+    values, base, known = _known()
+    for bits in (0, 0x7F800000, 0x7FC00000):
+        left = np.full_like(known.left, bits)
+        found = find.quantised(values, base, BF16, replace(known, left=left))
+        assert found is None or bits == 0
+    odd = values.copy()
+    odd[3] = 0x7F80
+    assert find.quantised(odd, base, BF16, known) is None
+    assert find.quantised(values, base, dtype_named("I16"), known) is None
+    wide = Recipe(80, COLUMNS, F32, F32)
+    many = Factors(wide, np.resize(known.left, 80 * ROWS), np.resize(known.right, 80 * COLUMNS))
+    assert find.quantised(values, base, BF16, many) is None

@@ -10,7 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from modelstore.adapters import read_adapter
+from modelstore.codecs.factors import Factors
+from modelstore.codecs.prediction import best_rounding, predict
 from modelstore.errors import DivergedError, NotFoundError, StoreError, UsageError
+from modelstore.numeric import dtype_named
 from modelstore.training.data import Message, Row
 from modelstore.training.finetune import fine_tune
 from modelstore.training.losses import Losses
@@ -89,17 +93,22 @@ def test_the_adapter_is_left_beside(tiny_model: Path, tmp_path: Path) -> None:
     assert all(torch.equal(merged[name], value) for name, value in again.named_parameters())
 
 
-def test_adapters_are_rounded_as_the_run_computed(tmp_path: Path) -> None:
-    """A run in bfloat16 ends with factors of that precision; one in float32 keeps every digit."""
+def test_an_adapter_predicts_what_was_merged(wide_model: Path, tmp_path: Path) -> None:
+    """Base and adapter tell a merged tensor to the bit, but for the order of torch's sums."""
     settings = TrainOptions(max_steps=2, device="cpu", learning_rate=1e-2)
-    rounded = {}
-    for dtype in ("bfloat16", "float32"):
-        base, adapter = make_model(tmp_path / dtype, dtype), tmp_path / f"{dtype}-adapter"
-        fine_tune(base, ROWS, settings, tmp_path / f"{dtype}-out", lambda _: None, adapter)
-        factors = load_file(adapter / "adapter_model.safetensors")
-        assert {factor.dtype for factor in factors.values()} == {torch.float32}
-        rounded[dtype] = all(torch.equal(f, f.bfloat16().float()) for f in factors.values())
-    assert rounded == {"bfloat16": True, "float32": False}
+    adapter = tmp_path / "adapter"
+    fine_tune(wide_model, ROWS, settings, tmp_path / "out", lambda _: None, adapter)
+    before = load_file(wide_model / "model.safetensors")
+    after = load_file(tmp_path / "out" / "model.safetensors")
+    file, bf16 = (adapter / "adapter_model.safetensors").read_bytes(), dtype_named("BF16")
+    found = read_adapter(adapter)
+    assert len(found) == 2 * 7  # every linear layer of two blocks
+    for one in found:
+        left, right = (file[span.start : span.stop] for span in (one.left, one.right))
+        base, merged = (t[one.weight].view(torch.uint16).numpy().ravel() for t in (before, after))
+        factors = Factors.from_blobs(one.recipe, left, right)
+        known = best_rounding(merged, base, bf16, factors)
+        assert (predict(base, bf16, 0, known) != merged).mean() < 1e-3
 
 
 def test_a_full_run_leaves_no_adapter(tiny_model: Path, tmp_path: Path) -> None:

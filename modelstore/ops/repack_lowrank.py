@@ -11,7 +11,6 @@ from itertools import islice
 from modelstore.blobs.reader import BlobReader
 from modelstore.codecs.factors import Factors
 from modelstore.hashing import Digest
-from modelstore.lowrank.find import find_factors
 from modelstore.numeric import as_bits
 from modelstore.ops.repack_ways import Trial
 
@@ -26,6 +25,8 @@ def find_product(trial: Trial) -> tuple[BlobReader, Factors] | None:
     """
     if not trial.columns or trial.size > _MOST or trial.reader.header.factors is not None:
         return None
+    from modelstore.lowrank.find import find_factors  # loads numba
+
     values = None
     for base in islice(_same_kind(trial), _BASES):
         if values is None:

@@ -214,3 +214,15 @@ def test_deep_matrices_are_not_built_on(tmp_path: Path):
     assert store.header(digest).depth <= DEEPEST
     assert digest_of(product.left) not in store.header(digest).built_on
     assert store.read(digest) == _merged(base, product)
+
+
+def test_a_useless_product_does_not_keep_from_other_bases(tmp_path: Path):
+    """Where no base is worth it, others are looked at as they are without a product."""
+    store = store_at(tmp_path, block_log2=20)
+    base, product = _base(), _product(2)
+    unrelated = np.random.default_rng(8).permutation(np.frombuffer(base, "<u2")).tobytes()
+    near = (np.frombuffer(base, "<u2") ^ 1).astype("<u2").tobytes()
+    for data in (unrelated, near):
+        add(store, data)
+    digest, _ = _add(store, base, product, bases=[unrelated], others=[near])
+    assert store.header(digest).base == digest_of(near)

@@ -12,11 +12,10 @@ from modelstore.blobs.source import RawSource
 from modelstore.codecs import ids
 from modelstore.codecs.base import Grid
 from modelstore.codecs.blocks import coded_size
-from modelstore.codecs.candidates import alone as codecs_alone
-from modelstore.codecs.candidates import on_base as codec_on_base
 from modelstore.codecs.convert import is_convertible
 from modelstore.codecs.entropy import estimated_size
 from modelstore.codecs.ids import CodecInfo
+from modelstore.codecs.worth import tables_pay
 from modelstore.errors import StoreError
 from modelstore.hashing import Bytes, Digest
 from modelstore.numeric import BYTES, DType, as_bits
@@ -102,7 +101,7 @@ def choose(
     for offered in (bases, others) if source.size else ():
         for choice in _ranked(sample, offered, WORTH_A_BASE * size):
             if is_sound(choice.base):
-                return replace(choice, codec=codec_on_base(sample.count))
+                return replace(choice, codec=ids.STEPS if tables_pay(sample.count) else ids.DELTA)
     return _alone(sample, plain, size)
 
 
@@ -184,7 +183,7 @@ def _ranges(count: int) -> Iterator[tuple[int, int]]:
 def _alone(sample: Sample, plain: Choice, size: int) -> Choice:
     """Return how to encode without a base, where ``plain`` takes ``size`` bytes for ``sample``."""
     best, least = plain, float(size)
-    if ids.ENTROPY in codecs_alone(sample.dtype, sample.count):
+    if tables_pay(sample.count):
         estimated = sample.entropy()
         if estimated < least:
             best, least = Choice(ids.ENTROPY), estimated

@@ -12,43 +12,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelstore.codecs import fields, ids, rans, steps_numpy, streams, zstd
-from modelstore.codecs.base import NO_GRID, Bits, Grid, PayloadError, Planes
+from modelstore.codecs.base import Bits, Grid, PayloadError, Planes
 from modelstore.codecs.entropy import EntropyCodec
+from modelstore.codecs.on_base import OnBase
 from modelstore.codecs.steps_model import Model, steps_loops
-from modelstore.hashing import Bytes
 from modelstore.numeric import DType
 
 _LENGTH = struct.Struct("<I")
-_ALONE = EntropyCodec()
 
 
-class StepsCodec:
+class StepsCodec(OnBase):
     """Steps as far as the base reaches, numbers alone beyond it."""
 
     info = ids.STEPS
 
-    def encode(self, values: Bits, dtype: DType, base: Bits | None, grid: Grid) -> bytes:
-        """Return the steps from ``base`` to ``values``, coded."""
-        covered = 0 if base is None else min(base.size, values.size)
-        if base is None or covered == 0:
-            return _ALONE.encode(values, dtype, None, grid)
-        packed = _encode_steps(values[:covered], dtype, base[:covered], grid)
-        if covered == values.size:
-            return packed
-        rest = _ALONE.encode(values[covered:], dtype, None, NO_GRID)
-        return _LENGTH.pack(len(packed)) + packed + rest
+    def __init__(self) -> None:
+        super().__init__(EntropyCodec())
 
-    def decode(self, body: Bytes, count: int, dtype: DType, base: Bits | None) -> Bits:
+    def encode_differences(self, values: Bits, dtype: DType, base: Bits, grid: Grid) -> bytes:
+        """Return the steps from ``base`` to ``values``, coded."""
+        return _encode_steps(values, dtype, base, grid)
+
+    def decode_differences(self, body: memoryview, dtype: DType, base: Bits) -> Bits:
         """Return the values that lie the steps in ``body`` away from ``base``."""
-        covered = 0 if base is None else min(base.size, count)
-        if base is None or covered == 0:
-            return _ALONE.decode(body, count, dtype, None)
-        if covered == count:
-            return _decode_steps(memoryview(body), dtype, base[:covered])
-        length, rest = streams.take(memoryview(body), _LENGTH.size)
-        packed, rest = streams.take(rest, _LENGTH.unpack(length)[0])
-        head = _decode_steps(packed, dtype, base[:covered])
-        return np.concatenate((head, _ALONE.decode(rest, count - covered, dtype, None)))
+        return _decode_steps(body, dtype, base)
 
 
 class LowRankCodec(StepsCodec):

@@ -42,7 +42,7 @@ def merge(dtype: DType, stored: DType = F32, scale: float = 0.25) -> tuple[np.nd
 
 def golden() -> str:
     """Return a digest of predictions in all dtypes and roundings, compiled where there is numba."""
-    prediction._Chosen.left = 1
+    prediction._twins.left = 1
     found = []
     for dtype in ROUNDED:
         for stored in (F32, BF16, F16):

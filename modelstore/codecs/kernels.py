@@ -1,8 +1,6 @@
 """The arithmetic of the codecs: compiled where there is much of it and numba is to be had.
 
 `kernels_numba` and `kernels_numpy` give the same bytes; a test holds them to it.
-Loading numba and its compiled kernels costs most of a second of CPU, in which numpy codes millions
-of values. So numpy does the first of them, and what is small never pays for numba.
 """
 
 from __future__ import annotations
@@ -12,6 +10,7 @@ from typing import Protocol
 from modelstore.codecs import kernels_numpy
 from modelstore.codecs.base import Bits, Planes
 from modelstore.codecs.fields import Layout
+from modelstore.codecs.twins import Twins
 
 
 class _Kernels(Protocol):
@@ -25,47 +24,28 @@ class _Kernels(Protocol):
 
 def split(values: Bits, layout: Layout) -> Planes:
     """Do what `kernels_numpy.split` does."""
-    return _kernels(values.size).split(values, layout)
+    return _twins.for_count(values.size).split(values, layout)
 
 
 def merge(planes: Planes, layout: Layout) -> Bits:
     """Do what `kernels_numpy.merge` does."""
-    return _kernels(planes.shape[1]).merge(planes, layout)
+    return _twins.for_count(planes.shape[1]).merge(planes, layout)
 
 
 def differ(values: Bits, base: Bits, layout: Layout) -> Planes:
     """Do what `kernels_numpy.differ` does."""
-    return _kernels(values.size).differ(values, base, layout)
+    return _twins.for_count(values.size).differ(values, base, layout)
 
 
 def apply(planes: Planes, base: Bits, layout: Layout) -> Bits:
     """Do what `kernels_numpy.apply` does."""
-    return _kernels(planes.shape[1]).apply(planes, base, layout)
-
-
-_FEW = 1 << 20
-"""Values that numpy codes before numba is loaded."""
-
-
-class _Chosen:
-    """The kernels in use, and how many values are still left to numpy."""
-
-    kernels: _Kernels = kernels_numpy
-    left = _FEW
-
-
-def _kernels(count: int) -> _Kernels:
-    # Two threads that come here at once load the same module, or count a little wrong: no matter.
-    if _Chosen.left > 0:
-        _Chosen.left -= count
-        if _Chosen.left <= 0:
-            _Chosen.kernels = _compiled()
-    return _Chosen.kernels
+    return _twins.for_count(planes.shape[1]).apply(planes, base, layout)
 
 
 def _compiled() -> _Kernels:
-    try:
-        from modelstore.codecs import kernels_numba
-    except ImportError:  # numba has no build for every Python; everything stays readable without it
-        return kernels_numpy
+    from modelstore.codecs import kernels_numba
+
     return kernels_numba
+
+
+_twins: Twins[_Kernels] = Twins(kernels_numpy, _compiled, few=1 << 20)

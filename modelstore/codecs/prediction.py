@@ -20,6 +20,7 @@ from modelstore.codecs.base import Bits
 from modelstore.codecs.factors import F32, ROUNDED, Factors
 from modelstore.codecs.floats import precision_of
 from modelstore.codecs.prediction_numpy import Steps
+from modelstore.codecs.twins import Twins
 from modelstore.numeric import DType
 
 
@@ -54,7 +55,7 @@ def predict(base: Bits, dtype: DType, start: int, factors: Factors) -> Bits:
     first = start // columns
     left = factors.left_values(first, -(-(start + base.size) // columns))
     steps = _steps(factors, dtype)
-    arithmetic = _arithmetic(base.size)
+    arithmetic = _twins.for_count(base.size)
     return arithmetic.predict(base, start - first * columns, left, factors.right_values(), steps)
 
 
@@ -77,29 +78,10 @@ def _steps(factors: Factors, dtype: DType) -> Steps:
     return Steps(np.float64(recipe.scale), *roundings)
 
 
-_FEW = 1 << 21
-"""Values that numpy predicts before numba is loaded."""
-
-
-class _Chosen:
-    """The arithmetic in use, and how many values are still left to numpy."""
-
-    arithmetic: _Arithmetic = prediction_numpy
-    left = _FEW
-
-
-def _arithmetic(count: int) -> _Arithmetic:
-    # Two threads that come here at once load the same module, or count a little wrong: no matter.
-    if _Chosen.left > 0:
-        _Chosen.left -= count
-        if _Chosen.left <= 0:
-            _Chosen.arithmetic = _compiled()
-    return _Chosen.arithmetic
-
-
 def _compiled() -> _Arithmetic:
-    try:
-        from modelstore.codecs import prediction_numba
-    except ImportError:  # numba has no build for every Python; everything stays readable without it
-        return prediction_numpy
+    from modelstore.codecs import prediction_numba
+
     return prediction_numba
+
+
+_twins: Twins[_Arithmetic] = Twins(prediction_numpy, _compiled, few=1 << 21)

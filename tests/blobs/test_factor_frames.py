@@ -249,7 +249,7 @@ from modelstore.blobs import BlobStore
 from modelstore.codecs import prediction
 from modelstore.hashing import digest_of
 from tests.blobs.golden import FRAMES, cases
-prediction._Chosen.left = 2 ** 62 if {without_numba} else 1
+prediction._twins.left = 2 ** 62 if {without_numba} else 1
 store = BlobStore(Path(sys.argv[1]))
 store.create()
 for path in FRAMES.glob("*.frame"):

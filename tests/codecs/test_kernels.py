@@ -42,6 +42,6 @@ raw, base = bytes(range(200)), bytes(range(1, 201))
 payload = encode_block(ids.DELTA, raw, dtype_named("BF16"), base)
 assert decode_block(ids.DELTA, payload, 200, dtype_named("BF16"), base) == raw
 many = 1 << 21  # more values than are left to numpy where there is numba
-assert kernels._kernels(many).__name__ == "modelstore.codecs.kernels_numpy"
+assert kernels._twins.for_count(many).__name__ == "modelstore.codecs.kernels_numpy"
 """
     subprocess.run([sys.executable, "-c", program], check=True)

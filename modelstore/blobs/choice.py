@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -27,6 +28,8 @@ _PART = 32  # of a blob is sampled
 _LEAST_SAMPLE, _MOST_SAMPLE = 1 << 13, 1 << 16  # values at one place
 _ONE_SAMPLE_UP_TO = 1 << 23  # values; larger blobs are sampled in three places
 
+_NOISY = 0.5
+"""Of the raw size: floats whose bytes are so close to noise have no patterns for zstd to find."""
 _WORTH_CODING = 0.99  # of the raw size: noise is read faster as it is
 WORTH_A_BASE = 0.95
 """Of the size without one: a chain is slower to read, and more can go wrong."""
@@ -96,13 +99,12 @@ def choose(
         others: further ones, looked at only where none of ``bases`` is worth it.
     """
     sample = Sample(source, dtype, columns)
-    plain = Choice(ids.ZSTD if dtype is BYTES else ids.PLANES)
-    size = sample.size(plain)
+    alone, size = _alone(sample)
     for offered in (bases, others) if source.size else ():
         for choice in _ranked(sample, offered, WORTH_A_BASE * size):
             if is_sound(choice.base):
                 return replace(choice, codec=ids.STEPS if tables_pay(sample.count) else ids.DELTA)
-    return _alone(sample, plain, size)
+    return alone
 
 
 class Sample:
@@ -180,14 +182,17 @@ def _ranges(count: int) -> Iterator[tuple[int, int]]:
         yield from ((start, start + length) for start in starts)
 
 
-def _alone(sample: Sample, plain: Choice, size: int) -> Choice:
-    """Return how to encode without a base, where ``plain`` takes ``size`` bytes for ``sample``."""
-    best, least = plain, float(size)
-    if tables_pay(sample.count):
-        estimated = sample.entropy()
-        if estimated < least:
-            best, least = Choice(ids.ENTROPY), estimated
-    return Choice(ids.RAW) if least > _WORTH_CODING * sample.raw_size else best
+def _alone(sample: Sample) -> tuple[Choice, float]:
+    """Return how to encode without a base, and about what that takes for ``sample``."""
+    tables = tables_pay(sample.count)
+    choice, size = Choice(ids.ENTROPY), sample.entropy() if tables else math.inf
+    noise = tables and sample.dtype.is_float and size > _NOISY * sample.raw_size
+    if not noise:
+        plain = Choice(ids.ZSTD if sample.dtype is BYTES else ids.PLANES)
+        coded = sample.size(plain)
+        if coded <= size:
+            choice, size = plain, coded
+    return (Choice(ids.RAW) if size > _WORTH_CODING * sample.raw_size else choice), size
 
 
 def _ranked(sample: Sample, candidates: Iterable[BlobReader], limit: float) -> list[Choice]:

@@ -39,7 +39,7 @@ def encode_block(
     if payload[0] == _CODED:
         body = memoryview(payload)[1:]
         decoded = CODECS[codec.id].decode(body, values.size, dtype, base_values)
-        if not np.array_equal(decoded, values):
+        if not _hold_the_same(decoded, values):
             raise PayloadError(f"codec {codec.name!r} does not give back the block it was given")
     return payload
 
@@ -66,7 +66,14 @@ def _are_equal(base: Bits, values: Bits) -> bool:
     """Tell whether they are the same; where they are not, the beginning mostly says so."""
     if base.size != values.size or not np.array_equal(base[:_FEW], values[:_FEW]):
         return False
-    return np.array_equal(base, values)
+    return _hold_the_same(base, values)
+
+
+def _hold_the_same(one: Bits, other: Bits) -> bool:
+    """Tell whether two arrays are equal; eight bytes at once, where they are so many."""
+    if one.nbytes % 8 == 0 and one.flags.c_contiguous and other.flags.c_contiguous:
+        return np.array_equal(one.view(np.uint64), other.view(np.uint64))
+    return np.array_equal(one, other)
 
 
 def _bits_or_none(data: Bytes | None, dtype: DType) -> Bits | None:

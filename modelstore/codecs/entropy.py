@@ -61,7 +61,7 @@ def estimated_size(values: Bits, dtype: DType) -> float:
 
     planes = np.empty((dtype.width, values.size), np.uint8)
     entropy_numba.split(steady(values), *_moves(dtype), planes)
-    bits = (_entropy(np.bincount(plane, minlength=256)) for plane in planes)
+    bits = (_entropy(_counts_of(plane)) for plane in planes)
     return sum(8.0 if each > _NOISE else each for each in bits) * values.size / 8
 
 
@@ -111,7 +111,7 @@ Parts = Sequence[Bytes]
 def _encode_plane(plane: Planes) -> Parts:
     if streams.is_constant(plane):
         return (bytes((_CONSTANT, plane[0])),)
-    counts = np.bincount(_sample_of(plane), minlength=256)
+    counts = _counts_of(_sample_of(plane))
     if _entropy(counts) > _NOISE:
         return bytes((_RAW,)), plane.data
     ranked = np.argsort(-counts, kind="stable")[:_RANKS].astype(np.uint8)
@@ -147,17 +147,22 @@ def _decode_plane(data: memoryview, count: int) -> tuple[Planes, memoryview]:
     raise PayloadError(f"there is no kind of plane {kind[0]}")
 
 
+def _counts_of(plane: Planes) -> NDArray[np.int64]:
+    """Return how often each byte occurs."""
+    from modelstore.codecs import entropy_numba  # loads numba
+
+    counts = np.zeros((4, 256), np.uint32)
+    entropy_numba.count(plane, counts)
+    return counts.sum(axis=0, dtype=np.int64)
+
+
 def _entropy(counts: NDArray[np.int64]) -> float:
     shares = counts[counts > 0] / counts.sum()
     return float(-(shares * np.log2(shares)).sum())
 
 
 def _encode_symbols(plane: Planes) -> Parts:
-    from modelstore.codecs import entropy_numba  # loads numba
-
-    counts = np.zeros((4, 256), np.uint32)
-    entropy_numba.count(plane, counts)
-    tables = rans.frequencies_of(counts.sum(axis=0, dtype=np.float64)[None])
+    tables = rans.frequencies_of(_counts_of(plane).astype(np.float64)[None])
     packed = zstd.compress(rans.pack_tables(tables), zstd.FAST)
     coded = rans.encode(plane, None, tables)
     return _LENGTH.pack(len(packed)), packed, coded

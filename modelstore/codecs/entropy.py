@@ -153,7 +153,8 @@ def _counts_of(plane: Planes) -> NDArray[np.int64]:
 
     counts = np.zeros((4, 256), np.uint32)
     entropy_numba.count(plane, counts)
-    return counts.sum(axis=0, dtype=np.int64)
+    total: NDArray[np.int64] = counts.sum(axis=0, dtype=np.int64)
+    return total
 
 
 def _entropy(counts: NDArray[np.int64]) -> float:

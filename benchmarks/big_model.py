@@ -1,16 +1,19 @@
 """Writes a history of real weights that is large enough to time: `full`, four times over.
 
-    python benchmarks/big_model.py DIR
+    python benchmarks/big_model.py DIR big
+    python benchmarks/big_model.py DIR stacked
 
 Every version of DIR/big has the tensors of that of DIR/full as they are, with the rows in reverse,
 with the columns in reverse, and with both. So no tensor is another's copy, and how weights are
-distributed, and what a fine-tune did to them, is as real as it was.
+distributed, and what a fine-tune did to them, is as real as it was. In DIR/stacked the layers of
+each kind are one tensor, rows below rows: few and large ones, as models of 1B and more have.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import struct
 import sys
@@ -25,21 +28,21 @@ MIRRORED = {"": (1, 1), "rows.": (-1, 1), "columns.": (1, -1), "both.": (-1, -1)
 """What the tensors of each part are called, and the direction of rows and columns in it."""
 
 
-def main(root: Path) -> None:
-    aside = root / "big.unfinished"
+def main(root: Path, name: str) -> None:
+    aside = root / f"{name}.unfinished"
     shutil.rmtree(aside, ignore_errors=True)
     for version in sorted((root / "full").iterdir()):
         target = aside / version.name
         target.mkdir(parents=True)
         for path in version.iterdir():
             if path.suffix == ".safetensors":
-                write(path, target / path.name)
+                write(path, target / path.name, stacked=name == "stacked")
             else:
                 os.link(path, target / path.name)
-    aside.rename(root / "big")
+    aside.rename(root / name)
 
 
-def write(source: Path, target: Path) -> None:
+def write(source: Path, target: Path, *, stacked: bool) -> None:
     """Write a safetensors file with every matrix of ``source``, a bf16 one, four times."""
     with source.open("rb") as old, target.open("wb") as new:
         size = struct.unpack("<Q", old.read(8))[0]
@@ -47,23 +50,34 @@ def write(source: Path, target: Path) -> None:
         matrices = {
             name: tensor for name, tensor in header.items() if len(tensor.get("shape", ())) == 2
         }
-        text = json.dumps(new_header(matrices)).encode()
+        stacks = stacks_of(matrices) if stacked else {name: [name] for name in matrices}
+        text = json.dumps(new_header(matrices, stacks)).encode()
         text += b" " * (-len(text) % 8)
         new.write(struct.pack("<Q", len(text)) + text)
         for directions in MIRRORED.values():
-            for tensor in matrices.values():
-                copy(old, 8 + size, tensor, directions, new)
+            for name in (name for stack in stacks.values() for name in stack):
+                copy(old, 8 + size, matrices[name], directions, new)
 
 
-def new_header(matrices: Header) -> Header:
-    """Return the header of the file that holds ``matrices`` four times."""
+def stacks_of(matrices: Header) -> dict[str, list[str]]:
+    """Return the matrices that become one, by its name: those that differ in the layer only."""
+    stacks: dict[str, list[str]] = {}
+    for name in matrices:
+        stacks.setdefault(re.sub(r"\.\d+\.", ".all.", name), []).append(name)
+    return stacks
+
+
+def new_header(matrices: Header, stacks: dict[str, list[str]]) -> Header:
+    """Return the header of the file that holds the ``stacks`` of ``matrices`` four times."""
     header: Header = {"__metadata__": {"format": "pt"}}
     end = 0
     for part in MIRRORED:
-        for name, tensor in matrices.items():
-            start, stop = tensor["data_offsets"]
-            header[part + name] = {**tensor, "data_offsets": [end, end + stop - start]}
-            end += stop - start
+        for name, stack in stacks.items():
+            (rows, columns), dtype = matrices[stack[0]]["shape"], matrices[stack[0]]["dtype"]
+            shape = [rows * len(stack), columns]
+            stop = end + 2 * shape[0] * columns
+            header[part + name] = {"dtype": dtype, "shape": shape, "data_offsets": [end, stop]}
+            end = stop
     return header
 
 
@@ -78,4 +92,4 @@ def copy(
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2])

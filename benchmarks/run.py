@@ -20,6 +20,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import coder
+import durability
 import many_versions
 import measure
 import memory
@@ -36,7 +37,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TIMED = ("full", "big")
 """The histories that are repeated, and whose speeds are reported; others are stored once."""
 
-NAMES = ("start-up", "registry", "size", "peers", "coder", "targets", "memory")
+NAMES = ("start-up", "registry", "durability", "size", "peers", "coder", "targets", "memory")
 """Every benchmark, in the order they run."""
 
 
@@ -48,6 +49,7 @@ def main() -> None:
     reports: dict[str, Callable[[], str]] = {
         "start-up": start_up.report,
         "registry": lambda: many_versions.report(work, options.versions),
+        "durability": lambda: durability.report(work),
         "size": lambda: store_size.report(work, histories),
         "peers": lambda: peers(work, histories, options.rounds, write=options.write),
         "coder": lambda: coder.report(work, histories),

@@ -25,10 +25,18 @@ from modelstore.names import parse_model
 from modelstore.ops import checkout as checking_out
 from modelstore.ops import commit as committing
 from modelstore.ops import diff as diffing
+from modelstore.ops import fsck as checking
+from modelstore.ops import gc as collecting
 from modelstore.ops import history, pointer, read
+from modelstore.ops import mend as mending
+from modelstore.ops import rm as removing
+from modelstore.ops import undelete as undeleting
 from modelstore.ops import usage as using
 from modelstore.ops import verify as verifying
+from modelstore.ops.doctor import Diagnosis, doctor
+from modelstore.ops.findings import Checked
 from modelstore.ops.resolve import Context, Resolved, resolve, resolve_model
+from modelstore.ops.retention import Policy, parse_age, parse_best
 from modelstore.store import Store, find
 from modelstore.values import NumpyArrays
 
@@ -150,6 +158,56 @@ class ModelStore:
             self.store, self.resolve(ref), output=target, files=_listed(files), force=force
         )
 
+    # --- removing
+
+    def rm(self, *refs: str, force: bool = False, why: str = "") -> removing.Removed:
+        """Remove versions; `undelete` brings them back until a gc has purged them.
+
+        Args:
+            force: also versions that were changed in their directories, or are trained from.
+
+        Raises:
+            ConflictError: one is ACTIVE, has an alias, or is in use.
+        """
+        versions = [self.resolve(ref) for ref in refs]
+        return removing.rm(self.store, removing.plan_rm(self.store, versions, force=force), why=why)
+
+    def undelete(self, ref: str, *, why: str = "") -> undeleting.Undeleted:
+        """Bring back a removed version, by its number or the beginning of its id.
+
+        Raises:
+            NotFoundError: what it consisted of was purged.
+        """
+        resolved = undeleting.resolve_removed(self.store, ref)
+        return undeleting.undelete(self.store, resolved, why=why)
+
+    def gc(
+        self,
+        *,
+        keep_last: int | None = None,
+        keep_within: str = "",
+        keep_best: Sequence[str] = (),
+        purge_now: bool = False,
+    ) -> collecting.Collected:
+        """Take away what no version needs; with a policy, remove the versions that it does not keep.
+
+        Args:
+            keep_last: of every model, keep the newest so many versions.
+            keep_within: keep those not older than this before the newest: "24h", "7d", "3w".
+            keep_best: keep the best, as in "3:loss" or "1:accuracy:max".
+            purge_now: empty the trash, too.
+
+        Raises:
+            IntegrityError: something cannot be read; nothing was taken away.
+        """
+        policy = Policy(
+            keep_last,
+            parse_age(keep_within) if keep_within else None,
+            tuple(map(parse_best, keep_best)),
+        )
+        plan = collecting.plan_gc(self.store, policy, purge_now=purge_now)
+        return collecting.gc(self.store, plan)
+
     # --- ACTIVE
 
     def active(self, model: str | None = None) -> Resolved:
@@ -181,6 +239,24 @@ class ModelStore:
     def verify(self, ref: str = "ACTIVE") -> verifying.Verified:
         """Check every byte of a version; what is wrong is in the result's ``problems``."""
         return verifying.verify(self.store, self.resolve(ref))
+
+    def fsck(self, level: str = "default", *, repair: bool = False) -> Checked:
+        """Check the whole store; what is wrong is in the result's ``problems``.
+
+        Args:
+            level: "quick", "default", or "full", which reads and decodes every byte.
+            repair: put right what can be put right; nothing is deleted.
+        """
+        try:
+            chosen = checking.Level(level)
+        except ValueError as error:
+            raise UsageError(f"fsck: {error}", "say quick, default or full") from error
+        check = mending.repair if repair else checking.fsck
+        return check(self.store, chosen)
+
+    def doctor(self) -> list[Diagnosis]:
+        """Return what is to be said of the environment, and of the place of the store."""
+        return doctor(self.store)
 
     def usage(self) -> using.Usage:
         """Return what the store and each version cost on disk."""

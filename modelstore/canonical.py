@@ -15,8 +15,14 @@ from typing import Any
 from modelstore.errors import IntegrityError, UsageError
 from modelstore.hashing import Bytes
 
-MAX_SIZE = 256 << 20
-"""Bytes of JSON that are read at most; a registry of 100,000 versions has a quarter of that."""
+MAX_SIZE = 64 << 20
+"""Bytes of JSON that are read at most."""
+
+MAX_SEALED = 256 << 20
+"""Bytes of sealed JSON; a registry of 100,000 versions has a quarter of that."""
+
+MAX_VALUES = 3_000_000
+"""Values of JSON that is not sealed: one takes up to 120 bytes, though it be written with three."""
 
 _MAX_DIGITS = 32
 _HALF_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -53,6 +59,16 @@ def line(value: object) -> str:
     return _LINE.encode(value)
 
 
+def excess_of(data: bytes, *, sealed: bool = False) -> str:
+    """Return what is too much of JSON to be parsed, as in "is larger than 64 MiB"; "" if nothing."""
+    most = MAX_SEALED if sealed else MAX_SIZE
+    if len(data) > most:
+        return f"is larger than {most >> 20} MiB"
+    if not sealed and sum(map(data.count, (b",", b"{", b"["))) > MAX_VALUES:
+        return f"holds more than {MAX_VALUES:,} values"
+    return ""
+
+
 def parse(data: Bytes, what: str, *, sealed: bool = False) -> Any:
     """Return the value that JSON ``data`` spells.
 
@@ -66,8 +82,9 @@ def parse(data: Bytes, what: str, *, sealed: bool = False) -> Any:
         IntegrityError: it is not JSON, or is JSON that only an attacker writes.
     """
     data = bytes(data)
-    if len(data) > MAX_SIZE:
-        raise IntegrityError(f"{what} is larger than {MAX_SIZE >> 20} MiB")
+    excess = excess_of(data, sealed=sealed)
+    if excess:
+        raise IntegrityError(f"{what} {excess}")
     try:
         value = json.loads(
             data.decode("utf-8"),

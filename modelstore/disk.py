@@ -1,7 +1,8 @@
 """Every call of mstore that changes the disk.
 
 No other module opens a file for writing, syncs, links, renames or removes; a test enforces it.
-So durability is argued, and faults are injected, in one place.
+So durability is argued in one place. All of it is made of `modelstore.syscalls`, which tests
+exchange to inject faults.
 
 Files are born whole: written under a temporary name, synced, and then linked or renamed to their
 own, and the directory that now names them is synced too.
@@ -15,21 +16,27 @@ import os
 import shutil
 import stat
 import sys
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
 from modelstore.errors import ConflictError, DiskFullError, StoreError
 from modelstore.hashing import Bytes
+from modelstore.syscalls import Syscalls
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_LINKS = {errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EXDEV, errno.ENOSYS}
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-
-
-_FICLONE = 0x40049409
 _COPY_PIECE = 8 << 20
+_BUSY = {5, 32}
+"""ERROR_ACCESS_DENIED and ERROR_SHARING_VIOLATION: on Windows a scanner has the file open."""
+
+_PATIENCE = 2.5
+"""Seconds until a busy file is an error."""
+calls = Syscalls()
+"""What everything below is made of; exchanged by tests alone."""
 
 
 @contextmanager
@@ -51,7 +58,7 @@ def explain(error: OSError, path: Path, doing: str) -> StoreError:
     if error.errno in _NO_ROOM:
         return DiskFullError(
             f"no space left to {doing} '{path}' ({os.strerror(error.errno or 0)})",
-            "free some space; what is checked out can go: mstore checkout --release REF",
+            "free some space: mstore gc --purge-now; or: mstore checkout --release REF",
         )
     reason = os.strerror(error.errno) if error.errno else str(error)
     hint = ""
@@ -74,7 +81,7 @@ def make_dir(path: Path) -> None:
     for directory in reversed(missing):
         with explained(directory, "create"):
             try:
-                directory.mkdir()
+                calls.mkdir(directory)
             except FileExistsError:
                 if not directory.is_dir():  # a file has the name; else another process was faster
                     raise
@@ -85,39 +92,37 @@ def make_dirs_in(parent: Path, names: Iterable[str]) -> None:
     """Create directories in ``parent``, durable with one sync; existing ones are left alone."""
     for name in names:
         with explained(parent / name, "create"), suppress(FileExistsError):
-            (parent / name).mkdir()
+            calls.mkdir(parent / name)
     sync_dir(parent)
 
 
 def make_new_dir(path: Path) -> None:
     """Create ``path``, which must not exist; not yet durable."""
     with explained(path, "create"):
-        path.mkdir()
+        calls.mkdir(path)
 
 
 def sync_dir(path: Path) -> None:
     """Make the names in directory ``path`` durable; Windows has no such call."""
-    if sys.platform == "win32":
-        return
-    with explained(path, "sync"):
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    if sys.platform != "win32":
+        _sync(path, os.O_RDONLY | os.O_DIRECTORY)
 
 
 def sync_path(path: Path) -> None:
     """Make the file or directory ``path`` durable: its bytes, or the names in it."""
     if path.is_dir():
         sync_dir(path)
-        return
+    else:
+        _sync(path, os.O_RDONLY)
+
+
+def _sync(path: Path, flags: int) -> None:
     with explained(path, "sync"):
-        handle = os.open(path, os.O_RDONLY)
+        handle = calls.open(path, flags)
         try:
-            os.fsync(handle)
+            calls.fsync(handle)
         finally:
-            os.close(handle)
+            calls.close(handle)
 
 
 # --- files
@@ -133,7 +138,7 @@ class NewFile:
     def __init__(self, path: Path, *, mode: int = 0o666) -> None:
         self.path = path
         with explained(path, "create"):
-            self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _NOFOLLOW, mode)
+            self._handle = calls.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _NOFOLLOW, mode)
         self._open = True
         self.size = 0
 
@@ -149,7 +154,11 @@ class NewFile:
         if kind is not None:
             self.discard()
         elif self._open:
-            self.close(sync=False)
+            try:
+                self.close(sync=False)
+            except StoreError:
+                self.discard()
+                raise
 
     def write(self, data: Bytes) -> None:
         """Append ``data``, whole."""
@@ -161,13 +170,12 @@ class NewFile:
         with explained(self.path, "write"):
             done = 0
             while done < len(view):
-                done += os.pwrite(self._handle, view[done:], offset + done)
+                done += calls.pwrite(self._handle, view[done:], offset + done)
         self.size = max(self.size, offset + len(view))
 
     def set_mode(self, mode: int) -> None:
-        """Set the file's permission bits."""
-        with explained(self.path, "change"):
-            os.chmod(self.path, mode)
+        """Set the file's permission bits; file systems without any are left alone."""
+        set_mode(self.path, mode)
 
     def close(self, *, sync: bool) -> None:
         """Close the file, after making its bytes durable if ``sync``."""
@@ -175,19 +183,19 @@ class NewFile:
         try:
             if sync:
                 with explained(self.path, "sync"):
-                    os.fsync(self._handle)
+                    calls.fsync(self._handle)  # never again on this descriptor if it fails
         finally:
             with explained(self.path, "write"):  # NFS tells only now that the disk is full
-                os.close(self._handle)
+                calls.close(self._handle)
 
     def discard(self) -> None:
         """Close and remove the file."""
         with suppress(OSError):
             if self._open:
                 self._open = False
-                os.close(self._handle)
+                calls.close(self._handle)
         with suppress(OSError):
-            self.path.unlink()
+            _unlink(self.path)
 
 
 def create(path: Path, data: Bytes) -> None:
@@ -222,26 +230,30 @@ def _beside(path: Path) -> Path:
 def append(path: Path, data: Bytes) -> None:
     """Append ``data`` to ``path``, which is created if need be, and make it durable."""
     with explained(path, "write"):
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | _NOFOLLOW, 0o666)
+        handle = calls.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | _NOFOLLOW)
         try:
             view = memoryview(data)
             while view:
-                view = view[os.write(handle, view) :]
-            os.fsync(handle)
+                view = view[calls.write(handle, view) :]
+            calls.fsync(handle)
         finally:
-            os.close(handle)
+            calls.close(handle)
 
 
 def jot(path: Path, text: str) -> None:
     """Write ``text`` to ``path`` as a note that nothing depends on: neither durable nor atomic."""
     with suppress(OSError):
-        path.write_text(text, encoding="utf-8")
+        handle = calls.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _NOFOLLOW)
+        try:
+            calls.write(handle, text.encode("utf-8", "replace"))
+        finally:
+            calls.close(handle)
 
 
 def truncate(path: Path, size: int) -> None:
     """Cut ``path`` to its first ``size`` bytes."""
     with explained(path, "write"):
-        os.truncate(path, size)
+        calls.truncate(path, size)
 
 
 # --- names
@@ -254,7 +266,7 @@ def link(source: Path, target: Path) -> bool:
     """
     with explained(target, "create"):
         try:
-            os.link(source, target)
+            calls.link(source, target)
         except FileExistsError:
             return False
         except OSError as error:
@@ -262,7 +274,7 @@ def link(source: Path, target: Path) -> bool:
                 raise
             if os.path.lexists(target):
                 return False
-            os.rename(source, target)
+            calls.rename(source, target)
     return True
 
 
@@ -275,7 +287,23 @@ def rename(source: Path, target: Path) -> None:
 def rename_unsynced(source: Path, target: Path) -> None:
     """Move ``source`` over ``target``; the new name is the caller's to make durable."""
     with explained(target, "write"):
-        os.replace(source, target)
+        if sys.platform == "win32" and target.is_file():
+            calls.chmod(target, stat.S_IWRITE)  # what is read-only is not replaced there
+        _patiently(lambda: calls.rename(source, target))
+
+
+def _patiently(call: Callable[[], None]) -> None:
+    """Make a call again while Windows says that the file is busy, for a while."""
+    deadline = time.monotonic() + _PATIENCE
+    pause = 0.005
+    while True:
+        try:
+            return call()
+        except PermissionError as error:
+            if getattr(error, "winerror", None) not in _BUSY or time.monotonic() > deadline:
+                raise
+        time.sleep(pause)
+        pause = min(2 * pause, 0.25)
 
 
 def move_new(source: Path, target: Path) -> None:
@@ -287,51 +315,67 @@ def move_new(source: Path, target: Path) -> None:
     if os.path.lexists(target):
         raise ConflictError(f"'{target}' exists already")
     with explained(target, "create"):
-        os.rename(source, target)
+        _patiently(lambda: calls.rename(source, target))
     sync_dir(target.parent)
 
 
 def set_mode(path: Path, mode: int) -> None:
     """Set the permission bits of ``path``; file systems without any are left alone."""
     with explained(path, "change"), suppress(PermissionError, NotImplementedError):
-        path.chmod(mode)
+        calls.chmod(path, mode)
 
 
 def remove(path: Path) -> None:
     """Remove the file ``path``; nothing there is fine."""
     with explained(path, "remove"), suppress(FileNotFoundError):
-        if sys.platform == "win32":
-            path.chmod(stat.S_IWRITE)
-        path.unlink()
+        _unlink(path)
+
+
+def _unlink(path: Path) -> None:
+    if sys.platform == "win32":
+        calls.chmod(path, stat.S_IWRITE)
+    _patiently(lambda: calls.unlink(path))
 
 
 def remove_tree(path: Path) -> None:
-    """Remove the directory ``path`` and all in it; nothing there is fine."""
-    if not os.path.lexists(path):
-        return
-    with explained(path, "remove"):
-        shutil.rmtree(path)
+    """Remove the directory ``path`` and all in it, following no link; nothing there is fine."""
+    with explained(path, "remove"), suppress(FileNotFoundError):
+        if path.is_symlink():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        with os.scandir(path) as found:
+            entries = list(found)
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                remove_tree(Path(entry.path))
+            else:
+                remove(Path(entry.path))
+        calls.rmdir(path)
 
 
 def remove_empty_dirs(directories: Iterable[Path]) -> None:
     """Remove those of ``directories`` that are empty, deepest first."""
     for directory in sorted(directories, key=lambda d: len(d.parts), reverse=True):
         with suppress(OSError):
-            directory.rmdir()
+            calls.rmdir(directory)
 
 
-def copy_new(source: Path, target: Path) -> None:
+def copy_new(source: Path, target: Path) -> bool:
     """Copy the file ``source`` to ``target``, which must not exist, sharing blocks where possible.
 
     A reflink costs no space; where the file system has none the bytes are copied.
     The bytes are not yet durable.
+
+    Returns:
+        whether the two share their blocks.
     """
     with explained(source, "read"):
         reader = os.open(source, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
     try:
         with NewFile(target) as file:
-            if not _clone(reader, file):
+            shared = _clone(reader, file)
+            if not shared:
                 _copy_bytes(reader, file, source)
+            return shared
     finally:
         os.close(reader)
 
@@ -346,12 +390,8 @@ def _copy_bytes(reader: int, file: NewFile, source: Path) -> None:
 
 
 def _clone(reader: int, file: NewFile) -> bool:
-    if not sys.platform.startswith("linux"):
-        return False
-    import fcntl  # does not exist on Windows
-
     try:
-        fcntl.ioctl(file._handle, _FICLONE, reader)  # noqa: SLF001  (same module)
+        calls.clone(file._handle, reader)  # noqa: SLF001  (same module)
     except OSError:
         return False
     return True

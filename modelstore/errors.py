@@ -12,6 +12,7 @@ StoreError                 1   a negative answer, or the base of all others
 ├── DiskFullError          8   no space, no inodes, or over quota
 ├── NoStoreError          10   there is no store here
 ├── LockTimeoutError      11   another process holds the lock (also a TimeoutError)
+├── WrongKeyError         12   the key or passphrase is not the one it was sealed with
 ├── NewerFormatError      13   written by a newer mstore
 └── DivergedError         14   training ran away
 
@@ -99,6 +100,12 @@ class LockTimeoutError(StoreError, TimeoutError):
     """Another process holds the lock for longer than we waited."""
 
     exit_code = 11
+
+
+class WrongKeyError(StoreError):
+    """A sealed remote was made with another key or passphrase."""
+
+    exit_code = 12
 
 
 class NewerFormatError(StoreError):

@@ -23,7 +23,7 @@ class GroupSync:
         self._handle = -1
         if durability(directory) == "syncfs":
             with disk.explained(directory, "open"):
-                self._handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+                self._handle = disk.calls.open(directory, os.O_RDONLY | os.O_DIRECTORY)
         self._pending: list[Path] = []
 
     def __enter__(self) -> GroupSync:
@@ -31,7 +31,7 @@ class GroupSync:
 
     def __exit__(self, *_: object) -> None:
         if self._handle >= 0:
-            os.close(self._handle)
+            disk.calls.close(self._handle)
             self._handle = -1
 
     def add(self, path: Path) -> None:
@@ -46,7 +46,8 @@ class GroupSync:
         """
         paths, self._pending = self._pending, []
         if self._handle >= 0 and len(paths) > _FEW_FILES:
-            _syncfs(self._handle, paths[0].parent)
+            with disk.explained(paths[0].parent, "sync"):
+                disk.calls.syncfs(self._handle)
             return
         for path in paths:
             disk.sync_path(path)
@@ -71,12 +72,3 @@ def _statfs_type(directory: Path) -> int:
     if libc.statfs(os.fsencode(directory), buffer) != 0:
         return 0
     return ctypes.c_long.from_buffer(buffer).value & 0xFFFFFFFF
-
-
-def _syncfs(handle: int, path: Path) -> None:
-    import ctypes
-
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.syncfs(handle) != 0:
-        number = ctypes.get_errno()
-        raise disk.explain(OSError(number, os.strerror(number)), path, "sync")

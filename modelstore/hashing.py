@@ -65,6 +65,15 @@ def checksum(data: Bytes, size: int) -> bytes:
     return blake3(data).digest(length=size)
 
 
+def derive_key(purpose: str, secret: bytes, size: int = 32) -> bytes:
+    """Return ``size`` bytes that follow from ``secret`` for one ``purpose`` only.
+
+    This is the key derivation mode of BLAKE3: keys for two purposes tell nothing of each other,
+    nor of ``secret``, which must itself be as hard to guess as a random key.
+    """
+    return blake3(secret, derive_key_context=purpose).digest(length=size)
+
+
 class Hasher:
     """The BLAKE3-256 of bytes that come piece by piece."""
 

@@ -10,17 +10,20 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from modelstore.canonical import canonical, parse_mapping
-from modelstore.errors import BadNameError, IntegrityError, NewerFormatError
-from modelstore.formats.base import Tensor, View
+from modelstore.canonical import canonical, excess_of, parse_mapping
+from modelstore.errors import BadNameError, IntegrityError, NewerFormatError, UsageError
+from modelstore.formats.base import MalformedError, Tensor, View
+from modelstore.formats.rules import count_values
 from modelstore.hashing import Digest, digest_of, parse_digest
-from modelstore.names import parse_path, path_key
+from modelstore.names import collision, parse_path
 
 SCHEMA = "mstore/manifest/1"
+
+_MOST_SAID = 400
 
 Scalar = int | str
 """What a parameter or metric is within a manifest."""
@@ -160,29 +163,39 @@ class Manifest:
 
 
 def encode(manifest: Manifest) -> bytes:
-    """Return the canonical JSON of ``manifest``; its BLAKE3 is the version's id."""
-    return canonical(
-        {
-            "schema": SCHEMA,
-            "files": [_file_value(file) for file in manifest.files],
-            "parents": list(manifest.parents),
-            "message": manifest.message,
-            "author": manifest.author,
-            "created_at": manifest.created_at,
-            "base_model": manifest.base_model,
-            "training": {
-                "parameters": _scalars(manifest.parameters),
-                "metrics": _scalars(manifest.metrics),
-                "data": [_scalars(row) for row in manifest.data],
-                "environment": _scalars(manifest.environment),
-            },
-            "fingerprints": {
-                "schema": manifest.schema_fingerprint,
-                "weights": manifest.weights_fingerprint,
-                "tokenizer": manifest.tokenizer_fingerprint,
-            },
-        }
-    )
+    """Return the canonical JSON of ``manifest``; its BLAKE3 is the version's id.
+
+    Raises:
+        UsageError: it is larger than `decode` would read.
+    """
+    data = canonical(_value(manifest))
+    excess = excess_of(data)
+    if excess:
+        raise UsageError(f"the manifest of so many files {excess}", "make fewer files a version")
+    return data
+
+
+def _value(manifest: Manifest) -> dict[str, object]:
+    return {
+        "schema": SCHEMA,
+        "files": [_file_value(file) for file in manifest.files],
+        "parents": list(manifest.parents),
+        "message": manifest.message,
+        "author": manifest.author,
+        "created_at": manifest.created_at,
+        "base_model": manifest.base_model,
+        "training": {
+            "parameters": _scalars(manifest.parameters),
+            "metrics": _scalars(manifest.metrics),
+            "data": [_scalars(row) for row in manifest.data],
+            "environment": _scalars(manifest.environment),
+        },
+        "fingerprints": {
+            "schema": manifest.schema_fingerprint,
+            "weights": manifest.weights_fingerprint,
+            "tokenizer": manifest.tokenizer_fingerprint,
+        },
+    }
 
 
 def decode(data: bytes, what: str = "a manifest") -> Manifest:
@@ -200,8 +213,9 @@ def decode(data: bytes, what: str = "a manifest") -> Manifest:
         raise IntegrityError(f"{what} is not a manifest of mstore")
     try:
         return _manifest(value)
-    except (KeyError, TypeError, ValueError, BadNameError) as error:
-        raise IntegrityError(f"{what} is malformed: {error}", "run: mstore verify REF") from error
+    except (KeyError, TypeError, ValueError, BadNameError, MalformedError) as error:
+        reason = str(error)[:_MOST_SAID]  # it may quote what it refuses, and that may be anything
+        raise IntegrityError(f"{what} is malformed: {reason}", "run: mstore verify REF") from error
 
 
 def is_manifest(data: bytes) -> bool:
@@ -289,21 +303,16 @@ def _manifest(value: dict[str, Any]) -> Manifest:
     )
 
 
-def _check_paths(files: Iterable[FileEntry]) -> None:
-    seen: set[str] = set()
+def _check_paths(files: Sequence[FileEntry]) -> None:
     previous = ""
     for file in files:
         parse_path(file.path)
         if file.path <= previous:
             raise ValueError(f"the files are not sorted at {file.path!r}")
-        key = path_key(file.path)
-        if key in seen:
-            raise ValueError(f"two files cannot be told apart: {file.path!r}")
-        seen.add(key)
         previous = file.path
-    for key in seen:
-        if any(key[:cut] in seen for cut, c in enumerate(key) if c == "/"):
-            raise ValueError(f"a file and a directory have the same name: {key!r}")
+    found = collision(file.path for file in files)
+    if found:
+        raise ValueError(f"two files cannot be told apart: {found[0]!r} and {found[1]!r}")
 
 
 def _file(value: dict[str, Any]) -> FileEntry:
@@ -335,8 +344,12 @@ def _span(value: dict[str, Any]) -> BlobSpan:
 def _tensor(value: dict[str, Any]) -> Tensor:
     view = None
     if "offset" in value:
-        view = View(_count(value["offset"]), tuple(_count(n) for n in _list(value["strides"])))
+        strides = tuple(_count(n) for n in _list(value["strides"]))
+        if len(strides) != len(_list(value["shape"])):
+            raise ValueError(f"a tensor has {len(strides)} strides")
+        view = View(_count(value["offset"]), strides)
     shape = tuple(_count(n) for n in _list(value["shape"]))
+    count_values(shape, _text(value["name"]))
     return Tensor(_text(value["name"]), _text(value["dtype"]), shape, view)
 
 

@@ -37,6 +37,12 @@ _HEX = re.compile(r"(?:b3:)?([0-9a-f]{6,64})\Z")
 _STEP = re.compile(r"~(\d{0,9})|\^(\d{0,9})|@\{(\d{1,9})\}", re.ASCII)
 _DEVICES = re.compile(r"(?i)(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$) *(\.|\Z)")
 
+_OBEYED = {
+    **dict.fromkeys((".git", "git~1"), "git would obey what is in it"),
+    **dict.fromkeys((".mstore", "mstore~1"), "'.mstore' is the store's own"),
+}
+"""Directories that make programs obey what is in them, with their short names on Windows."""
+
 _MAX_SEGMENT = 255
 _MAX_PATH = 1024
 _MAX_DEPTH = 32
@@ -243,8 +249,8 @@ def parse_path(text: str) -> str:
 
     Refused is what could leave the directory, or could not be written, on any system: absolute
     paths, drives, UNC, ``..``, backslashes, device names, streams, control characters, segments
-    that end in a dot or a space, git's own directory, over 255 bytes a segment, over 32 segments,
-    over 1024 bytes.
+    that end in a dot or a space, the directories of git and of mstore at any depth, over 255 bytes
+    a segment, over 32 segments, over 1024 bytes.
 
     Raises:
         BadNameError: ``text`` breaks one of these rules.
@@ -263,8 +269,6 @@ def _path_problem(text: str) -> str:
     segments = text.split("/")
     if not text or size > _MAX_PATH or len(segments) > _MAX_DEPTH:
         return "it is empty, too long or too deep"
-    if segments[0].casefold() == ".mstore":
-        return "'.mstore' is the store's own"
     for segment in segments:
         problem = _segment_problem(segment)
         if problem:
@@ -285,16 +289,39 @@ def _segment_problem(segment: str) -> str:
         return "a segment ends in a dot or a space"
     if _DEVICES.match(segment):
         return f"{segment!r} is a device on Windows"
-    if segment.casefold() in {".git", "git~1"}:
-        return "git would obey what is in it"
-    return ""
+    return _OBEYED.get(segment.casefold(), "")
 
 
 def path_key(path: str) -> str:
     """Return what two paths share when some file system cannot tell them apart."""
+    if path.isascii():
+        return path.lower()
     # canonical caseless matching, D145 of the Unicode Standard, section 3.13
     folded = unicodedata.normalize("NFD", path).casefold()
     return unicodedata.normalize("NFD", folded)
+
+
+def collision(paths: Iterable[str]) -> tuple[str, str] | None:
+    """Return two of ``paths`` that cannot lie side by side on some file system, or None.
+
+    That are two that differ by case or Unicode form only, be it in a directory's name (``A/x`` and
+    ``a/y``), and a file that another path needs as a directory.
+    """
+    files: dict[str, str] = {}
+    directories: dict[str, tuple[str, str]] = {}  # by key: how it is spelt, and in which path
+    for path in paths:
+        for cut in (at for at, c in enumerate(path) if c == "/"):
+            found = directories.setdefault(path_key(path[:cut]), (path[:cut], path))
+            if found[0] != path[:cut]:
+                return found[1], path
+        other = files.setdefault(path_key(path), path)
+        if other != path:
+            return other, path
+    return next(((files[key], directories[key][1]) for key in files if key in directories), None)
+
+
+_HIDDEN = {"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"}
+"""Unicode's categories of what is a command, is invisible or has no picture that all agree on."""
 
 
 def printable(text: str) -> str:
@@ -302,6 +329,5 @@ def printable(text: str) -> str:
     if text.isprintable():  # nearly always, and a table of 10,000 rows asks 80,000 times
         return text
     return "".join(
-        c if unicodedata.category(c) not in {"Cc", "Cf", "Cs", "Co"} else f"\\u{ord(c):04x}"
-        for c in text
+        c if unicodedata.category(c) not in _HIDDEN else f"\\u{ord(c):04x}" for c in text
     )

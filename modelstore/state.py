@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modelstore.canonical import line, parse_mapping, utf8
-from modelstore.errors import IntegrityError, NewerFormatError
+from modelstore.errors import IntegrityError, NewerFormatError, UsageError
 from modelstore.hashing import Digest, digest_of, parse_digest
 from modelstore.names import ModelName, Version, is_version, parse_version
-from modelstore.view import SCHEMA, check_is, check_versions
+from modelstore.view import SCHEMA, check_is, check_values, check_versions
 
 RECORD_SCHEMA = "mstore/record/1"
 
@@ -107,7 +107,17 @@ class State:
 
     def removed(self) -> list[Version]:
         """Return the numbers that were removed, and are not given again."""
-        return [parse_version(text) for text in self.document.get("removed", [])]
+        return [parse_version(text) for text in self.document.get("removed", {})]
+
+    def removed_entry(self, version: str) -> Entry | None:
+        """Return the entry that a removed version had; v1.1.0 finds v1.1."""
+        if not is_version(version):
+            return None
+        wanted = parse_version(version)
+        for text, values in self.document.get("removed", {}).items():
+            if parse_version(text) == wanted:
+                return Entry(parse_version(text), values)
+        return None
 
     def entry(self, version: str) -> Entry | None:
         """Return the entry of ``version``; v1.1.0 finds v1.1."""
@@ -148,11 +158,13 @@ class Change:
     """One change of a registry, as its record holds it.
 
     Attributes:
-        op: the verb: init, adopt, commit, set-active, rollback, alias, note, rm, undelete.
+        op: the verb: init, adopt, commit, set-active, rollback, alias, note, rm, undelete, pull.
         versions: entries that are added or replaced; None removes one.
         values: keys of the registry that are set; None removes one.
         active: the version that becomes ACTIVE, or None to leave it.
         why: what the user said.
+        removed: entries of versions that are removed, kept for undelete; None is one put back.
+        merged: the head of another chain of records, all of which this one takes over; or "".
     """
 
     op: str
@@ -160,6 +172,8 @@ class Change:
     values: Mapping[str, Any] = field(default_factory=dict)
     active: str | None = None
     why: str = ""
+    removed: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
+    merged: str = ""
 
 
 def empty_document(model: ModelName) -> dict[str, Any]:
@@ -186,6 +200,8 @@ def apply(document: Mapping[str, Any], record: Mapping[str, Any], head: Digest) 
             after[key] = value
     if record.get("versions"):
         after["versions"] = _with_versions(after["versions"], record["versions"])
+    if record.get("removed"):
+        after["removed"] = _with_versions(after.get("removed", {}), record["removed"])
     if record.get("active"):
         after["active_version"] = record["active"]
         keys = ("seq", "at", "op", "why")
@@ -212,7 +228,7 @@ def make_record(before: State, change: Change, at: str) -> tuple[dict[str, Any],
     The file is the value as one line of JSON, whose last key is the BLAKE3 of the bytes before it.
 
     Raises:
-        UsageError: a string in the change is not UTF-8.
+        UsageError: a string in the change is not UTF-8, or a reader would refuse the record.
     """
     record = {
         "schema": RECORD_SCHEMA,
@@ -224,10 +240,53 @@ def make_record(before: State, change: Change, at: str) -> tuple[dict[str, Any],
         "active": change.active,
         "values": dict(change.values),
         "versions": dict(change.versions),
+        "removed": dict(change.removed),
+        "merged": change.merged,
     }
     record = {key: value for key, value in record.items() if value not in (None, "", {})}
+    try:
+        _check(record)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise UsageError(f"what is to be recorded is malformed: {error}") from error
     body = utf8(line(record)[:-1])
     return record, body + _RECORD_CHECKSUM + digest_of(body).encode("ascii") + b'"}\n'
+
+
+def open_record(payload: bytes, what: str) -> dict[str, Any] | None:
+    """Return the record that ``payload`` spells, None unless it is exactly as it was written.
+
+    Args:
+        what: the record's name, for the message.
+
+    Raises:
+        NewerFormatError: it is intact, and its schema is not one that this mstore knows.
+        IntegrityError: it is intact, and yet not what a record is.
+    """
+    cut = payload.rfind(_RECORD_CHECKSUM)
+    sealed = _RECORD_CHECKSUM + digest_of(payload[: max(0, cut)]).encode("ascii") + b'"}\n'
+    if cut < 0 or payload[cut:] != sealed:
+        return None
+    record = parse_mapping(payload, what, sealed=True)
+    if record.get("schema") != RECORD_SCHEMA:
+        raise NewerFormatError(
+            f"{what} has schema {record.get('schema')!r}", "pip install -U mstore"
+        )
+    try:
+        _check(record)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise IntegrityError(f"{what} is malformed: {error}") from error
+    del record["checksum"]
+    return record
+
+
+def _check(record: Mapping[str, Any]) -> None:
+    """Raise a TypeError, ValueError or AttributeError unless readers can rely on the record."""
+    check_is(record.get("seq"), int)
+    check_versions(record.get("versions", {}))
+    check_versions(record.get("removed", {}))
+    check_values(record.get("values", {}))
+    for key in ("active", "at", "op", "why", "merged"):
+        check_is(record.get(key, ""), str)
 
 
 def parse_record(payload: bytes, before: Mapping[str, Any]) -> dict[str, Any]:
@@ -238,22 +297,14 @@ def parse_record(payload: bytes, before: Mapping[str, Any]) -> dict[str, Any]:
         NewerFormatError: its schema is not one that this mstore knows.
     """
     what = f"record {before['seq'] + 1} of {before['model_type']}"
-    record = parse_mapping(payload, what)
-    cut = payload.rfind(_RECORD_CHECKSUM)
-    if record.get("schema") != RECORD_SCHEMA:
-        raise NewerFormatError(
-            f"{what} has schema {record.get('schema')!r}", "pip install -U mstore"
-        )
-    sealed = _RECORD_CHECKSUM + digest_of(payload[: max(0, cut)]).encode("ascii") + b'"}\n'
-    if cut < 0 or payload[cut:] != sealed:
-        raise IntegrityError(f"{what} is damaged", "put an intact copy back")
-    try:
-        check_versions(record.get("versions", {}))
-        check_is(record.get("values", {}), dict)
-        check_is(record.get("active", ""), str)
-    except (TypeError, ValueError, AttributeError) as error:
-        raise IntegrityError(f"{what} is malformed: {error}") from error
-    del record["checksum"]
-    if record.get("seq") != before["seq"] + 1 or record.get("prev") != before["head"]:
-        raise IntegrityError(f"{what} does not follow the one before it", "put an intact copy back")
+    record = open_record(payload, what)
+    if record is None:
+        raise IntegrityError(f"{what} is damaged", "run: mstore fsck --repair")
+    if not follows(record, before):
+        raise IntegrityError(f"{what} does not follow the one before it", "run: mstore fsck")
     return record
+
+
+def follows(record: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
+    """Tell whether ``record`` is the next after the state ``before``."""
+    return bool(record["seq"] == before["seq"] + 1 and record.get("prev") == before["head"])

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelstore import disk, locks
-from modelstore.canonical import line, parse_mapping
+from modelstore.canonical import MAX_SIZE, line, parse_mapping
 from modelstore.errors import (
     ConflictError,
     IntegrityError,
@@ -25,7 +25,8 @@ from modelstore.errors import (
 )
 from modelstore.hashing import Digest, digest_of
 from modelstore.names import ModelName, is_model, parse_model
-from modelstore.registry import VIEW, Registry
+from modelstore.reading import read_file
+from modelstore.registry import JOURNAL, VIEW, Registry
 from modelstore.state import Change, Entry, State
 
 if TYPE_CHECKING:
@@ -53,7 +54,9 @@ _GITIGNORE = """\
 !model_info.json
 /.mstore/
 """
-_DIRECTORIES = ("refs", "trash", "quarantine", "adopted", "locks", "runs", "checkouts")
+_DIRECTORIES = (
+    *("blobs", "tmp", "refs", "trash", "quarantine", "adopted", "locks", "runs", "checkouts"),
+)
 
 
 class Store:
@@ -74,6 +77,8 @@ class Store:
             raise _no_store(self.root)
         self._check_format()
         self.lock_timeout = locks.DEFAULT_TIMEOUT
+        self.environment: Mapping[str, str] = {}
+        """Variables that may hold credentials of remotes, as in `os.environ`."""
         self.notices: list[str] = []
         """What the changes made through this object found in place of the views; see `State`."""
 
@@ -95,7 +100,9 @@ class Store:
 
     def models(self) -> list[ModelName]:
         """Return the models of the store, sorted by name."""
-        names = {path.parent.name for path in self.root.glob(f"*/{VIEW}")}
+        names = {
+            path.parent.name for name in (VIEW, JOURNAL) for path in self.root.glob(f"*/{name}")
+        }
         if (self.meta / "refs").is_dir():
             names |= {path.name for path in (self.meta / "refs").iterdir()}
         models = [ModelName(name) for name in sorted(names) if is_model(name)]
@@ -124,6 +131,12 @@ class Store:
             self.notices.append(after.notice)
         return after
 
+    def bring_up(self, model: ModelName) -> None:
+        """Let the view of ``model`` say what its records do, if a crash kept it from that."""
+        if self.registry(model).lags():
+            with self.lock():
+                self.registry(model).bring_up()
+
     def version_dir(self, model: ModelName, version: object) -> Path:
         """Return the directory of a version, hydrated or not."""
         return self.root / model / str(version)
@@ -143,14 +156,22 @@ class Store:
             )
         from modelstore.manifest import decode
 
-        return decode(self._manifest_bytes(model, entry, entry.id), f"manifest of {name}")
+        data = self._manifest_bytes(model, entry, entry.id)
+        return decode(data, f"manifest of {name}")
 
     def _manifest_bytes(self, model: ModelName, entry: Entry, digest: Digest) -> bytes:
-        if digest in self.blobs:
-            return self.blobs.read(digest)
         path = self.version_dir(model, entry.version) / MANIFEST
+        if digest in self.blobs:
+            try:
+                return self.blobs.read(digest, most=MAX_SIZE)
+            except IntegrityError:
+                with suppress(OSError):  # the directory has the same bytes; their digest proves it
+                    copy = _read_small(path)
+                    if digest_of(copy) == digest:
+                        return copy
+                raise
         try:
-            data = path.read_bytes()
+            data = _read_small(path)
         except OSError as error:
             raise NotFoundError(
                 f"the manifest of {model}@{entry.version} is not here",
@@ -182,11 +203,16 @@ class Store:
         """Return the store's settings: default_model, last_model."""
         path = self.meta / "config.json"
         try:
-            return parse_mapping(path.read_bytes(), "config.json")
+            return parse_mapping(read_file(path), "config.json")
         except OSError:
             return {}
+        except IntegrityError:  # it only fills in what was not said, so it must not stop anything
+            notice = f"'{path}' is damaged and not used; write it anew with: mstore fsck --repair"
+            if notice not in self.notices:
+                self.notices.append(notice)
+            return {}
 
-    def configure(self, values: Mapping[str, str]) -> None:
+    def configure(self, values: Mapping[str, Any]) -> None:
         """Change some of the store's settings under the store's lock; "" removes one."""
         with self.lock():
             before = self.config()
@@ -197,12 +223,18 @@ class Store:
     def _check_format(self) -> None:
         path = self.meta / "format.json"
         try:
-            data = path.read_bytes()
+            data = read_file(path)
         except FileNotFoundError:
             return
         except OSError as error:
             raise disk.explain(error, path, "read") from error
-        value = parse_mapping(data, str(path))
+        try:
+            value = parse_mapping(data, f"'{path}'")
+        except IntegrityError as error:
+            raise IntegrityError(
+                error.message,
+                f"if no newer one made the store: rm '{path}' && mstore fsck --repair",
+            ) from error
         features = value.get("features", [])
         if not isinstance(features, list):
             raise IntegrityError(f"'{path}' is malformed: its features are no list")
@@ -220,7 +252,11 @@ def is_store(root: Path) -> bool:
     """Tell whether ``root`` is a store, if only a Git clone of one's small files."""
     if (root / META).is_dir():
         return True
-    return any(_is_view(path) for path in root.glob(f"*/{VIEW}")) if root.is_dir() else False
+    if not root.is_dir():
+        return False
+    if any(_is_view(path) for path in root.glob(f"*/{VIEW}")):
+        return True
+    return any(_begins(path, "record") for path in root.glob(f"*/{JOURNAL}"))
 
 
 def create(root: Path) -> Store:
@@ -283,18 +319,34 @@ def model_of_path(store: Store, path: Path) -> tuple[ModelName, str] | None:
 def _create_meta(meta: Path) -> None:
     from modelstore.blobs import BlobStore
 
+    disk.make_dir(meta)
+    disk.make_dirs_in(meta, _DIRECTORIES)
     BlobStore(meta).create()
-    for name in _DIRECTORIES:
-        disk.make_dir(meta / name)
+    for lock in (locks.store_lock(meta), locks.gc_lock(meta)):
+        locks.make(lock)  # so that a full disk has them, too
     if not (meta / "format.json").exists():
-        value = {"format": FORMAT, "features": sorted(FEATURES), "mstore": "0.1"}
-        disk.replace(meta / "format.json", line(value).encode("utf-8") + b"\n")
+        disk.replace(meta / "format.json", format_text())
+
+
+def format_text() -> bytes:
+    """Return what `format.json` holds in every store of this format."""
+    value = {"format": FORMAT, "features": sorted(FEATURES), "mstore": "0.1"}
+    return line(value).encode("utf-8") + b"\n"
+
+
+def _read_small(path: Path) -> bytes:
+    """Return the bytes of a file, cut where it is longer than any that mstore wrote."""
+    return read_file(path, MAX_SIZE + 1)
 
 
 def _is_view(path: Path) -> bool:
+    return _begins(path, "registry")
+
+
+def _begins(path: Path, schema: str) -> bool:
+    """Tell whether a file begins with a schema of mstore's, as of "registry" or "record"."""
     try:
-        with path.open("rb") as file:
-            return b'"schema":"mstore/registry/' in file.read(256).replace(b" ", b"")
+        return f'"schema":"mstore/{schema}/'.encode() in read_file(path, 256).replace(b" ", b"")
     except OSError:
         return False
 

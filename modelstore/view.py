@@ -12,15 +12,19 @@ from typing import Any
 from modelstore.canonical import line, parse_mapping
 from modelstore.errors import IntegrityError, NewerFormatError
 from modelstore.hashing import Digest, check_digests, digest_of, parse_digest
-from modelstore.names import parse_version
+from modelstore.names import parse_alias, parse_version
 
 SCHEMA = "mstore/registry/1"
 
 _CHECKSUM = b'\n"checksum":"'
+OWN_KEYS = frozenset(
+    {"schema", "seq", "head", "versions", "active_version", "active_history", "removed", "checksum"}
+)
+"""Keys that every change keeps by itself."""
 
 
 def render(document: Mapping[str, Any], old: bytes | None = None) -> bytes:
-    """Return the view: JSON with one version, and one move of ACTIVE, per line, and a checksum.
+    """Return the view: JSON with a version, removed or not, or a move of ACTIVE per line; a checksum.
 
     The checksum is the BLAKE3 of all bytes before the line break that precedes it.
 
@@ -31,6 +35,9 @@ def render(document: Mapping[str, Any], old: bytes | None = None) -> bytes:
     for key, value in document.items():
         if key == "versions":
             rows.append(b'"versions":{' + _lines(_version_rows(document, old)) + b"}")
+        elif key == "removed":
+            entries = [_row(name) + b":" + _row(entry) for name, entry in value.items()]
+            rows.append(b'"removed":{' + _lines(entries) + b"}")
         elif key == "active_history":
             rows.append(b'"active_history":[' + _lines([_row(move) for move in value]) + b"]")
         else:
@@ -118,8 +125,9 @@ _KEPT = 4
 def _parsed(data: bytes) -> dict[str, Any] | None:
     try:
         document = parse_mapping(data, "a registry", sealed=True)
-        if document["schema"] == SCHEMA:
-            check_document(document)
+        if document["schema"] != SCHEMA:
+            return document  # a newer one's: nobody here looks at more than that
+        check_document(document)
     except (IntegrityError, KeyError, TypeError, ValueError, AttributeError):
         return None  # a checksum is no secret: whoever writes to the user's Git can make one
     document.pop("checksum", None)
@@ -138,13 +146,28 @@ def check_document(document: Mapping[str, Any]) -> None:
     parse_digest(document["head"])
     check_versions(document["versions"])
     check_is(document.get("active_version") or "", str)
-    for name, version in document.get("aliases", {}).items():
-        check_is(name, str)
-        check_is(version, str)
+    check_values({key: document[key] for key in document.keys() - OWN_KEYS})
     for move in document.get("active_history", []):
         check_is(move["version"], str)
-    for version in document.get("removed", []):
-        parse_version(version)
+    check_versions(document.get("removed", {}))
+    for values in (*document["versions"].values(), *document.get("removed", {}).values()):
+        check_is(values, dict)  # only a record has None, for one that is removed
+
+
+def check_values(values: Mapping[str, Any]) -> None:
+    """Check keys of a registry that a change may set; None stands for one removed.
+
+    Raises:
+        TypeError, ValueError, AttributeError: one is not of the shape that readers rely on, or is
+            kept by changes themselves.
+    """
+    own = OWN_KEYS & values.keys()
+    if own:
+        raise ValueError(f"{', '.join(sorted(own))} cannot be set")
+    aliases = values.get("aliases")
+    for name, version in ({} if aliases is None else aliases).items():
+        parse_alias(name)
+        check_is(version, str)
 
 
 def check_versions(versions: Mapping[str, Any]) -> None:

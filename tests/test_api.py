@@ -147,6 +147,21 @@ def test_versions_are_compared_checked_and_measured(opened: modelstore.ModelStor
     assert len(opened.usage().versions) == 2
 
 
+def test_versions_are_removed_brought_back_and_collected(opened: modelstore.ModelStore) -> None:
+    """What a policy removes is as removable, and as undeletable, as what is named."""
+    assert [str(one) for one in opened.rm("v1.1", why="bad").versions] == ["llama_1b@v1.1"]
+    assert [row["version"] for row in opened.log()] == ["v1.0"]
+    assert str(opened.undelete("v1.1").resolved) == "llama_1b@v1.1"
+    opened.set_active("v1.1")
+    assert opened.gc(keep_within="1h").versions == ()
+    done = opened.gc(keep_best=["0:loss"], keep_last=1)
+    assert [str(one) for one in done.versions] == ["llama_1b@v1.0"]
+    assert opened.undelete("v1.0").blobs > 0
+    assert opened.verify("v1.0").sound
+    with pytest.raises(UsageError):
+        opened.gc(keep_within="soon")
+
+
 def test_tensors_are_loaded_as_numpy_or_torch(opened: modelstore.ModelStore) -> None:
     """Both frameworks give the values that were written."""
     torch = pytest.importorskip("torch")

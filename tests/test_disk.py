@@ -12,7 +12,16 @@ import pytest
 
 from modelstore import disk
 from modelstore.errors import ConflictError, DiskFullError, StoreError
+from modelstore.names import ModelName
+from modelstore.ops.checkout import checkout
+from modelstore.ops.commit import CommitOptions, commit
+from modelstore.ops.resolve import resolve
+from modelstore.ops.verify import verify
+from modelstore.store import create
+from modelstore.syscalls import Syscalls
 from tests.crashes import crashes
+from tests.faults import Call, Failing, Recording, exchanged
+from tests.models import files_of, write_model
 
 
 @contextmanager
@@ -299,3 +308,129 @@ def test_free_space_is_a_number_of_bytes(tmp_path: Path) -> None:
     assert disk.free_space(tmp_path) > 0
     with pytest.raises(StoreError, match="none"):
         disk.free_space(tmp_path / "none")
+
+
+# --- file systems and systems that are not like this one
+
+
+class Busy(Syscalls):
+    """A file that a scanner has open, as Windows says it, for some calls."""
+
+    def __init__(self, times: int) -> None:
+        self.left = times
+
+    def _try(self) -> None:
+        if self.left:
+            self.left -= 1
+            error = PermissionError(errno.EACCES, "in use")
+            error.winerror = 32  # type: ignore[attr-defined]
+            raise error
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Be busy, or rename."""
+        self._try()
+        super().rename(source, target)
+
+    def unlink(self, path: Path) -> None:
+        """Be busy, or remove."""
+        self._try()
+        super().unlink(path)
+
+
+def test_a_busy_file_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Windows a scanner may have a new file open for a moment; not for ever."""
+    disk.create(tmp_path / "f", b"old")
+    with exchanged(Busy(5)):
+        disk.replace(tmp_path / "f", b"new")
+    assert (tmp_path / "f").read_bytes() == b"new"
+    with exchanged(Busy(5)):
+        disk.remove(tmp_path / "f")
+    monkeypatch.setattr(disk, "_PATIENCE", 0.05)
+    disk.create(tmp_path / "f", b"old")
+    with exchanged(Busy(10_000)), pytest.raises(StoreError, match="cannot write"):
+        disk.replace(tmp_path / "f", b"new")
+    assert (tmp_path / "f").read_bytes() == b"old"
+
+
+class NoModes(Syscalls):
+    """A file system without permission bits, as FAT and many shares are."""
+
+    def chmod(self, path: Path, mode: int) -> None:
+        """Refuse."""
+        raise PermissionError(errno.EPERM, "no modes")
+
+
+class NoLinks(Syscalls):
+    """A file system without hard links."""
+
+    def link(self, source: Path, target: Path) -> None:
+        """Refuse."""
+        raise OSError(errno.EPERM, "no links")
+
+
+@pytest.mark.parametrize("kind", [NoModes, NoLinks])
+def test_a_store_lives_where_there_are_no_modes_or_links(tmp_path: Path, kind: type) -> None:
+    """Commit, checkout and a second commit work there, too."""
+    with exchanged(kind()):
+        store = create(tmp_path / "store")
+        for seed in (1, 2):
+            commit(store, write_model(tmp_path / "run", seed=seed), ModelName("m"), CommitOptions())
+        checkout(store, resolve(store, "v1.1"), output=tmp_path / "out")
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "run")
+    assert verify(store, resolve(store, "v1.0")).sound
+
+
+def test_frames_are_never_moved_between_file_systems(tmp_path: Path) -> None:
+    """What is staged lies within the store, so a rename never meets another device."""
+    store = create(tmp_path / "store")
+    calls: list[Call] = []
+    with exchanged(Recording(calls)):
+        commit(store, write_model(tmp_path / "run"), ModelName("m"), CommitOptions())
+    moved = [path for call in calls if call.name in {"link", "rename"} for path in call.arguments]
+    assert moved
+    assert all(path.is_relative_to(store.root) for path in moved)
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [(errno.EROFS, "Read-only file system"), (errno.EDQUOT, "quota"), (errno.EFBIG, "too large")],
+)
+def test_what_the_system_refuses_is_said_with_the_path(
+    tmp_path: Path, number: int, told: str
+) -> None:
+    """A read-only mount, a quota and a limit name what was to be written, and change nothing."""
+    store = create(tmp_path / "store")
+    source = write_model(tmp_path / "run")
+    before = files_of(store.root)
+    with (
+        exchanged(Failing(1, number, lambda name, _: name in {"mkdir", "pwrite"}, lasting=True)),
+        pytest.raises(StoreError, match=told) as caught,
+    ):
+        commit(store, source, ModelName("m"), CommitOptions())
+    assert str(store.root) in str(caught.value)
+    passing = (".mstore/locks/", ".mstore/tmp/")
+    after = {k: v for k, v in files_of(store.root).items() if not k.startswith(passing)}
+    assert after == {k: v for k, v in before.items() if not k.startswith(passing)}
+
+
+def test_a_file_whose_closing_fails_is_not_left(tmp_path: Path) -> None:
+    """File systems over a network tell only when a file is closed that they had no room."""
+    (tmp_path / "a").write_bytes(b"abc")
+    faults = Failing(1, errno.ENOSPC, lambda name, _: name == "close")
+    with exchanged(faults), pytest.raises(DiskFullError):
+        disk.copy_new(tmp_path / "a", tmp_path / "b")
+    assert names(tmp_path) == ["a"]
+
+
+def test_a_tree_is_removed_without_following_links(tmp_path: Path) -> None:
+    """What a link leads to stays, and a link is not a tree."""
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept/f").write_bytes(b"")
+    (tmp_path / "d/e").mkdir(parents=True)
+    (tmp_path / "d/l").symlink_to(tmp_path / "kept")
+    disk.remove_tree(tmp_path / "d")
+    (tmp_path / "l").symlink_to(tmp_path / "kept")
+    with pytest.raises(StoreError, match="cannot remove"):
+        disk.remove_tree(tmp_path / "l")
+    assert names(tmp_path) == ["kept", "l"]
+    assert names(tmp_path / "kept") == ["f"]

@@ -222,9 +222,16 @@ SEEN: tuple[tuple[str, ...], ...] = (
     DIFFERENCES,
     (*DIFFERENCES, "--files"),
     ("verify",),
+    ("fsck",),
+    ("doctor",),
+    ("rm", "v1.1", "-n"),
+    ("gc", "--keep-last", "1", "-n"),
+    ("gc",),
     ("du",),
     ("repack",),
     ("commit", "two"),
+    ("rm", "v1.1"),
+    ("undelete", "v1.1"),
     ("adopt", "old", "-n"),
     ("adopt", "old"),
 )
@@ -248,6 +255,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store.change(model, lambda _: _change(change))
     run("-C", store.root, "checkout", "v1.0")
     (store.root / "llama_1b/v1.0/config.json").write_text("{}")
+    (store.root / "llama_1b/v1.1/model_info.json").write_text("{}")  # fsck has something to find
     return place
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import re
 import signal
@@ -10,10 +12,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import filelock
 import pytest
 
 from modelstore.errors import LockTimeoutError, StoreError
-from modelstore.locks import locked
+from modelstore.locks import locked, make
+from modelstore.names import ModelName
+from modelstore.ops.commit import CommitOptions, commit
+from modelstore.store import create
+from tests.models import write_model
 
 ROOT = Path(__file__).parent.parent
 
@@ -132,3 +139,87 @@ def test_what_cannot_be_locked_is_named_at_once(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="cannot lock"), locked(tmp_path / "locks" / "x.lock"):
         pytest.fail("entered")
     assert time.monotonic() - start < 5
+
+
+LYING = """
+import fcntl, sys
+fcntl.flock = lambda *_: None
+from modelstore.cli import main
+main()
+"""
+
+
+def test_where_locks_lie_no_change_is_lost(tmp_path: Path) -> None:
+    """If flock succeeds for everyone, each number is still taken once, and losers are told."""
+    root = tmp_path / "store"
+    store = create(root)
+    commit(store, write_model(tmp_path / "run"), ModelName("m"), CommitOptions())
+    commands = [
+        [sys.executable, "-c", LYING, "-C", str(root), "alias", f"name{number}", "v1.0"]
+        for number in range(12)
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    runs = [
+        subprocess.Popen(
+            c, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for c in commands
+    ]
+    for run in runs:
+        run.communicate()
+    won = {f"name{number}" for number, run in enumerate(runs) if run.returncode == 0}
+    assert {run.returncode for run in runs} <= {0, 5}
+    state = store.state(ModelName("m"))
+    assert won
+    assert set(state.aliases) == won
+    assert state.seq == 1 + len(won)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK])
+def test_a_file_system_without_locks_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Nothing that only looks like a lock takes its place, and the message says why."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(StoreError, match="has no locks") as caught, locked(tmp_path / "x.lock"):
+        pytest.fail("entered")
+    assert "local disk" in caught.value.hint
+
+
+def test_a_filelock_that_is_too_old_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before 3.30 it knew no fallback_to_soft, and removed files that others waited for."""
+
+    def old(path: Path, timeout: float = -1, mode: int = 0o644) -> None:
+        pytest.fail("used")
+
+    monkeypatch.setattr(filelock, "FileLock", old)
+    with pytest.raises(StoreError, match="too old") as caught, locked(tmp_path / "x.lock"):
+        pytest.fail("entered")
+    assert "filelock>=3.30" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("directory", "expected"), [(0o775, 0o664), (0o755, 0o644), (0o700, 0o600)]
+)
+@pytest.mark.parametrize("ahead", [True, False])
+def test_who_may_write_to_the_directory_may_lock(
+    tmp_path: Path, directory: int, expected: int, ahead: bool
+) -> None:
+    """A store is shared with a group by the permissions of its directories, whatever the umask is."""
+    tmp_path.chmod(directory)
+    path = tmp_path / "x.lock"
+    before = os.umask(0o077)
+    try:
+        if ahead:
+            make(path)
+        with locked(path):
+            pass
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == expected

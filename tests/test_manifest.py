@@ -23,7 +23,7 @@ from modelstore.manifest import (
     is_manifest,
     to_scalars,
 )
-from modelstore.names import parse_path, path_key
+from modelstore.names import collision, parse_path
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=10)
 sizes = st.integers(0, 9) | st.integers(0, (1 << 63) - 1)
@@ -34,7 +34,7 @@ scalars = st.dictionaries(text, st.integers(-(1 << 63), (1 << 63) - 1) | text, m
 @st.composite
 def tensors(draw: st.DrawFn) -> Tensor:
     """A tensor, plain or a view."""
-    shape = tuple(draw(st.lists(sizes, max_size=3)))
+    shape = tuple(draw(st.lists(st.integers(0, 9) | st.integers(0, 1 << 31), max_size=2)))
     view = None
     if draw(st.booleans()):
         strides = draw(st.lists(sizes, min_size=len(shape), max_size=len(shape)))
@@ -70,12 +70,11 @@ def files(draw: st.DrawFn, path: str) -> FileEntry:
 
 def _apart(paths: list[str]) -> list[str]:
     """Return those of ``paths`` that can be files of one version."""
-    kept: dict[str, str] = {}
+    kept: list[str] = []
     for path in paths:
-        key = path_key(path)
-        if not any(k == key or k.startswith(f"{key}/") or key.startswith(f"{k}/") for k in kept):
-            kept[key] = path
-    return sorted(kept.values())
+        if path not in kept and collision([*kept, path]) is None:
+            kept.append(path)
+    return sorted(kept)
 
 
 def _is_path(path: str) -> bool:
@@ -220,7 +219,7 @@ def _set(tree: Any, place: list[str | int], value: Any) -> bytes:
         (["files", 1, "spans", 0, "size"], 3, "do not add up"),
         (["files", 0, "path"], "z", "not sorted"),
         (["files", 0, "path"], "MODEL.BIN", "cannot be told apart"),
-        (["files", 0, "path"], "Model.bin/x", "same name"),
+        (["files", 0, "path"], "Model.bin/x", "cannot be told apart"),
         (["files", 0, "path"], "../x", "cannot be a file"),
         (["files", 0, "path"], ".git/config", "cannot be a file"),
         (["files", 0, "sha256"], "<script>", "hex digits"),
@@ -236,6 +235,8 @@ def _set(tree: Any, place: list[str | int], value: Any) -> bytes:
         (["training", "data"], {}, "is not a list"),
         (["files", 1, "spans", 1, "tensors", 0, "shape"], [-1], "is not a size"),
         (["files", 1, "spans", 1, "tensors", 0, "shape"], "12", "is not a list"),
+        (["files", 1, "spans", 1, "tensors", 0, "shape"], [1 << 62, 2], "overflows"),
+        (["files", 1, "spans", 1, "tensors", 0, "shape"], [1] * 65, "65 dimensions"),
         (["schema"], "other/1", "is not a manifest"),
         (["schema"], None, "is not a manifest"),
     ],
@@ -322,3 +323,10 @@ def test_what_a_manifest_counts() -> None:
         ("a", Digest(digest_of(b"abcd")), False),
         ("b", Digest(digest_of(b"abcd")), False),
     )
+
+
+def test_a_manifest_that_could_not_be_read_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is too much for a reader is an error of the commit, before there is a version."""
+    monkeypatch.setattr("modelstore.canonical.MAX_VALUES", 10)
+    with pytest.raises(UsageError, match="more than 10 values"):
+        encode(Manifest(()))

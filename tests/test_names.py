@@ -284,7 +284,7 @@ def test_hostile_paths_are_refused(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text", ["config.json", "a/b/c.bin", ".gitattributes", ".github/x", "é中😀.txt", "a b", "a..b",
-     "-x", "~", "console.txt", "com10", "x" * 255, "/".join("a" * 32), "a/.mstore", "Con-fig"]
+     "-x", "~", "console.txt", "com10", "x" * 255, "/".join("a" * 32), "a/.mstores", "Con-fig"]
 )  # fmt: skip
 def test_ordinary_paths_are_accepted(text: str) -> None:
     """Names that people and hubs use."""

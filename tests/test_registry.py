@@ -7,9 +7,12 @@ import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from modelstore import registry as module
 from modelstore.errors import ConflictError, IntegrityError, NotFoundError
@@ -286,10 +289,29 @@ def test_a_clone_of_the_small_files_works_and_the_first_change_writes_a_base(
     check_whole(registry)
 
 
-def test_a_clone_with_a_damaged_view_is_an_integrity_error(tmp_path: Path) -> None:
+def test_a_clone_with_a_damaged_view_is_read_from_its_journal(tmp_path: Path) -> None:
+    """The journal has every change from the first on, and the chain says that they are all."""
+    registry = grown(tmp_path, 6)
+    expected = registry.state().document
+    shutil.rmtree(tmp_path / ".mstore")
+    for view in (None, b"", registry.view()[:100]):  # type: ignore[index]
+        path = registry.directory / VIEW
+        path.unlink() if view is None else path.write_bytes(view)
+        assert registry.exists()
+        assert registry.state().document == expected
+        assert "journal" in registry.state().notice
+        path.touch()
+    registry.change(add(6), AT)
+    assert registry.state().seq == 7
+    check_whole(registry)
+
+
+def test_a_clone_with_a_damaged_view_and_journal_is_an_integrity_error(tmp_path: Path) -> None:
     """Nothing else says what the state is, so nothing is guessed."""
     registry = grown(tmp_path, 2)
     shutil.rmtree(tmp_path / ".mstore")
+    journal = registry.directory / JOURNAL
+    journal.write_bytes(journal.read_bytes()[10:])
     path = registry.directory / VIEW
     path.write_bytes(path.read_bytes().replace(b'"v1.1"', b'"v1.0"', 1))
     with pytest.raises(IntegrityError, match="is damaged"):
@@ -302,20 +324,171 @@ def test_a_clone_with_a_damaged_view_is_an_integrity_error(tmp_path: Path) -> No
 
 
 def test_a_flipped_bit_in_the_last_record_is_not_obeyed(tmp_path: Path) -> None:
-    """Not even where it still is JSON and follows the one before it."""
+    """Not even where it still is JSON and follows the one before it; without a copy it is fatal."""
     registry = grown(tmp_path, 2)
     record = tmp_path / ".mstore/refs/m/0000000002.json"
     record.write_bytes(record.read_bytes().replace(b"commit", b"commix"))
-    with pytest.raises(IntegrityError, match="record 2 of m is damaged"):
+    (registry.directory / VIEW).unlink()
+    (registry.directory / JOURNAL).unlink()
+    with pytest.raises(IntegrityError, match="record 2 of m is damaged") as caught:
+        registry.state()
+    assert "fsck --repair" in caught.value.hint
+
+
+TEARS: dict[str, Callable[[bytes, bytes], bytes | None]] = {
+    "missing": lambda data, before: None,
+    "empty": lambda data, before: b"",
+    "half": lambda data, before: data[: len(data) // 2],
+    "zeros": lambda data, before: bytes(len(data)),
+    "wrong checksum": lambda data, before: data.replace(b"commit", b"commix"),
+    "the one before": lambda data, before: before,
+    "of a newer schema, torn": lambda data, before: data.replace(b"record/1", b"record/7"),
+}
+
+
+@pytest.mark.parametrize("tear", TEARS)
+@pytest.mark.parametrize("seq", [1, 4, 5, 6])
+@pytest.mark.parametrize("view", ["there", "missing"])
+def test_a_record_that_cannot_be_read_is_read_from_the_journal(
+    tmp_path: Path, tear: str, seq: int, view: str
+) -> None:
+    """Whichever it is, with the view or without; the next change works, and nothing is lost."""
+    registry = grown(tmp_path, 6)
+    expected = registry.state().document
+    refs = tmp_path / ".mstore/refs/m"
+    record = refs / f"{seq:010d}.json"
+    before = refs / f"{seq - 1:010d}.json"
+    torn = TEARS[tear](record.read_bytes(), before.read_bytes() if before.exists() else b"{}")
+    record.unlink()
+    if torn is not None:
+        record.write_bytes(torn)
+    for base in refs.glob("base-*.json"):
+        base.unlink()
+    if view == "missing":
+        (registry.directory / VIEW).unlink()
+    assert registry.state().document == expected
+    if seq == 6 or view == "missing":
+        assert registry.state().notice
+    registry.change(add(6), AT)
+    assert [str(v) for v in registry.state().versions()] == [f"v1.{n}" for n in range(7)]
+    assert registry.state().seq == 7
+
+
+@settings(max_examples=25)
+@given(
+    damaged=st.sets(st.integers(1, 9)),
+    lost=st.sets(st.integers(1, 9)),
+    bases=st.booleans(),
+    view=st.sampled_from([None, b"", b"{}"]) | st.integers(0, 9),
+)
+def test_with_a_whole_journal_no_damage_to_the_records_matters(
+    damaged: set[int], lost: set[int], bases: bool, view: bytes | int | None
+) -> None:
+    """Whichever records are damaged or lost, and whatever stands in the view's place."""
+    with TemporaryDirectory() as place, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "COMPACT_EVERY", 4)
+        registry = open_registry(Path(place))
+        views: list[bytes | None] = [None]
+        for number in range(9):
+            registry.change(add(number), AT)
+            views.append(registry.view())
+        expected = registry.state().document
+        refs = Path(place, ".mstore/refs/m")
+        for path in refs.iterdir():
+            if path.name.startswith("base-"):
+                if bases:
+                    path.unlink()
+            elif int(path.stem) in lost:
+                path.unlink()
+            elif int(path.stem) in damaged:
+                path.write_bytes(path.read_bytes()[:-9])
+        (registry.directory / VIEW).unlink()
+        old = views[view] if isinstance(view, int) else view
+        if old is not None:
+            (registry.directory / VIEW).write_bytes(old)
+        assert registry.state().document == expected
+
+
+def test_a_damaged_newest_record_without_a_journal_is_told_by_the_view(tmp_path: Path) -> None:
+    """Nothing else can be meant: the record is there, and the view names its number."""
+    registry = grown(tmp_path, 3)
+    expected = registry.state().document
+    (tmp_path / ".mstore/refs/m/0000000003.json").write_bytes(b"")
+    (registry.directory / JOURNAL).unlink()
+    assert registry.state().document == expected
+    registry.change(add(3), AT)
+    assert registry.state().seq == 4
+    (registry.directory / VIEW).unlink()
+    assert registry.state().seq == 4
+
+
+def test_a_view_and_journal_that_are_ahead_are_taken_over(tmp_path: Path) -> None:
+    """As after git pull: their changes continue ours, so the next change puts them into refs/."""
+    registry = grown(tmp_path, 3)
+    shutil.copytree(tmp_path / ".mstore", tmp_path / "earlier")
+    for number in (3, 4):
+        registry.change(add(number), AT)
+    expected = registry.state().document
+    shutil.rmtree(tmp_path / ".mstore")
+    (tmp_path / "earlier").rename(tmp_path / ".mstore")
+    assert registry.ahead() == 2
+    assert registry.state().document == expected
+    assert "mstore adopt" in registry.state().notice
+    registry.change(add(5), AT)
+    assert registry.ahead() == 0
+    assert registry.state().seq == 6
+    check_whole(registry)
+
+
+def test_a_view_that_is_ahead_without_its_journal_is_not_obeyed(tmp_path: Path) -> None:
+    """Only records prove a change; the view is kept."""
+    registry = grown(tmp_path, 3)
+    expected = registry.state().document
+    shutil.copytree(tmp_path / ".mstore", tmp_path / "earlier")
+    journal = (registry.directory / JOURNAL).read_bytes()
+    registry.change(add(3), AT)
+    shutil.rmtree(tmp_path / ".mstore")
+    (tmp_path / "earlier").rename(tmp_path / ".mstore")
+    (registry.directory / JOURNAL).write_bytes(journal)
+    assert registry.state().document == expected
+    assert "is not used" in registry.state().notice
+
+
+def test_a_fork_is_reported_and_not_obeyed(tmp_path: Path) -> None:
+    """The same number with another digest is another history, journal or not."""
+    registry = grown(tmp_path / "a", 3)
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    other = open_registry(tmp_path / "b")
+    registry.change(add(3), AT)
+    other.change(add(8), AT)
+    expected = registry.state().document
+    for name in (VIEW, JOURNAL):
+        shutil.copy(other.directory / name, registry.directory / name)
+    assert registry.state().document == expected
+    assert "is of another history" in registry.state().notice
+    registry.change(add(4), AT)
+    assert [str(v) for v in registry.state().versions()] == [f"v1.{n}" for n in range(5)]
+
+
+def test_a_record_of_another_history_is_an_integrity_error(tmp_path: Path) -> None:
+    """It is intact and does not follow: nobody can tell which is right."""
+    registry = grown(tmp_path / "a", 3)
+    other = open_registry(tmp_path / "b")
+    for number in (7, 8, 9):
+        other.change(add(number), AT)
+    name = "0000000003.json"
+    shutil.copy(tmp_path / "b/.mstore/refs/m" / name, tmp_path / "a/.mstore/refs/m" / name)
+    with pytest.raises(IntegrityError, match="does not follow"):
         registry.state()
 
 
 def test_lost_records_are_an_integrity_error(tmp_path: Path) -> None:
-    """Without a view and without the first record there is nothing to start from."""
+    """Without view, journal and first record there is nothing to start from."""
     registry = grown(tmp_path, 3)
     (registry.directory / VIEW).unlink()
+    (registry.directory / JOURNAL).unlink()
     (tmp_path / ".mstore/refs/m/0000000001.json").unlink()
-    with pytest.raises(IntegrityError, match="records of m are damaged"):
+    with pytest.raises(IntegrityError, match="record 1 of m is damaged or missing"):
         registry.state()
 
 

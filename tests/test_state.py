@@ -121,8 +121,8 @@ def _sealed(document: dict[str, Any]) -> bytes:
         ("aliases", {"prod": 1}),
         ("active_history", [1]),
         ("active_history", [{}]),
-        ("removed", ["../x"]),
-        ("removed", [1]),
+        ("removed", ["v1.1"]),
+        ("removed", {"../x": {}}),
     ],
 )
 def test_a_view_with_a_right_checksum_and_a_wrong_shape_is_refused(key: str, value: object) -> None:
@@ -193,8 +193,10 @@ def test_a_record_of_a_newer_mstore_is_said_to_be_newer() -> None:
     """The hint is to upgrade."""
     empty = empty_document(MODEL)
     _, payload = make_record(State(empty), Change("x"), AT)
+    body = payload[: payload.rindex(b', "checksum"')].replace(b"record/1", b"record/2")
+    newer = body + b', "checksum": "' + digest_of(body).encode() + b'"}\n'
     with pytest.raises(NewerFormatError, match="record/2"):
-        parse_record(payload.replace(b"record/1", b"record/2"), empty)
+        parse_record(newer, empty)
 
 
 def test_text_that_is_not_utf8_is_a_usage_error() -> None:
@@ -237,7 +239,8 @@ def test_what_a_state_tells() -> None:
             "v1.2": {"seq": 3, "id": two, "parents": [one], "metrics": {"loss": 1}},
             "v1.3": {"seq": 2},
         },
-        {"aliases": {"prod": "v1.2"}, "removed": ["v1.1"], "base_model": "llama3.2:1b"},
+        {"aliases": {"prod": "v1.2"}, "base_model": "llama3.2:1b"},
+        removed={"v1.1": {}},
     )
     state, _ = after(State(empty_document(MODEL)), change)
     assert [str(v) for v in state.versions()] == ["v1.2", "v1.3", "v1.10"]
@@ -279,3 +282,20 @@ def test_rows_that_are_taken_over_are_those_that_would_be_written(data: st.DataO
 
         assert render(document, view) == render(document)
         view = render(document, view)
+
+
+def test_a_removed_version_keeps_its_entry_until_it_is_put_back() -> None:
+    """The entry moves from the versions to the removed ones and back, through records and views."""
+    entry = {"seq": 1, "id": digest_of(b"1"), "notes": "good"}
+    first, _ = after(State(empty_document(MODEL)), Change("commit", {"v1.0": entry}))
+    second, _ = after(first, Change("rm", {"v1.0": None}, removed={"v1.0": entry}))
+    assert second.versions() == []
+    assert second.removed() == [parse_version("v1.0")]
+    kept = second.removed_entry("1.0.0")
+    assert kept == first.entry("v1.0")
+    assert second.removed_entry("v1.1") is second.removed_entry("prod") is None
+    assert open_view(render(second.document), "x") == second.document
+    third, _ = after(second, Change("undelete", {"v1.0": entry}, removed={"v1.0": None}))
+    assert third.entry("v1.0") == kept
+    assert third.removed() == []
+    assert open_view(render(third.document), "x") == third.document

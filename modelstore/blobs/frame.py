@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from modelstore.blobs.source import RawSource
 from modelstore.codecs.ids import CodecInfo, info_of_id
-from modelstore.errors import IntegrityError, NewerFormatError
+from modelstore.errors import IntegrityError, NewerFormatError, UsageError
 from modelstore.hashing import DIGEST_SIZE, Digest, checksum
 from modelstore.numeric import DType, dtype_of_code
 
@@ -29,6 +29,9 @@ MAX_BLOCK_LOG2 = 22
 MAX_DEPTH = 15
 """The deepest chain of bases a reader follows; writers stop earlier."""
 
+MAX_BLOCKS = 1 << 20
+"""The most blocks of a frame that is read: a TiB in blocks of 1 Mi bytes."""
+
 CHECKSUM_SIZE = 16
 
 _FIXED = struct.Struct(f"<8sBBBBBBHQQI28s{DIGEST_SIZE}s{DIGEST_SIZE}s")
@@ -37,6 +40,9 @@ _BLOCK_COUNT = struct.Struct("<I")
 _BLOCK_COUNT_AT = 32
 _RESERVED = bytes(28)
 _NO_BASE = bytes(DIGEST_SIZE)
+
+FIXED_SIZE = _FIXED.size
+"""Bytes of the part of a header that every frame has."""
 
 
 _MOST_RECIPE = 4096
@@ -149,8 +155,46 @@ def header_size(blocks: int) -> int:
     return _FIXED.size + blocks * _ENTRY.size + CHECKSUM_SIZE
 
 
+def claimed_depth(start: bytes, digest: Digest) -> int | None:
+    """Return the depth that the first `FIXED_SIZE` bytes of a frame say; a claim.
+
+    None if they do not begin a frame of ``digest``. Their checksum lies further back.
+    """
+    if len(start) < _FIXED.size or not start.startswith(MAGIC):
+        return None
+    fields = _FIXED.unpack_from(start)
+    name, depth = fields[-2], fields[2]
+    return int(depth) if name.hex() == digest and depth <= MAX_DEPTH else None
+
+
+def claimed_size(start: bytes) -> int | None:
+    """Return the bytes of a frame as its header, at the beginning of ``start``, says; a claim.
+
+    None while ``start`` is too short to tell.
+
+    Raises:
+        IntegrityError: this is not how a frame begins.
+    """
+    if len(start) < _FIXED.size:
+        return None
+    blocks = _BLOCK_COUNT.unpack_from(start, _BLOCK_COUNT_AT)[0]
+    if not start.startswith(MAGIC) or blocks > MAX_BLOCKS:
+        raise IntegrityError("what should be a frame does not begin like one")
+    size = header_size(blocks)
+    if len(start) < size:
+        return None
+    table = start[_FIXED.size : size - CHECKSUM_SIZE]
+    return size + sum(int(length) for length, _ in _ENTRY.iter_unpack(table))
+
+
 def pack_header(header: FrameHeader) -> bytes:
-    """Return ``header`` as it lies in the file."""
+    """Return ``header`` as it lies in the file.
+
+    Raises:
+        UsageError: the blob has more blocks than a reader would believe.
+    """
+    if len(header.offsets) - 1 > MAX_BLOCKS:
+        raise UsageError(f"blob '{header.digest}' of {header.raw_size} bytes is too large")
     fixed = _FIXED.pack(
         MAGIC,
         header.info.id,
@@ -225,9 +269,12 @@ def _read_header(source: RawSource, digest: Digest) -> bytes:
     start = source.read(0, _FIXED.size)
     if not start.startswith(MAGIC):
         raise _damaged(digest, "it does not begin like a frame")
-    size = header_size(_BLOCK_COUNT.unpack_from(start, _BLOCK_COUNT_AT)[0])
+    blocks = _BLOCK_COUNT.unpack_from(start, _BLOCK_COUNT_AT)[0]
+    size = header_size(blocks)
     if size > source.size:
         raise _damaged(digest, "it is shorter than its header")
+    if blocks > MAX_BLOCKS:
+        raise _damaged(digest, f"it claims {blocks} blocks")
     header = source.read(0, size)
     if checksum(header[:-CHECKSUM_SIZE], CHECKSUM_SIZE) != header[-CHECKSUM_SIZE:]:
         raise _damaged(digest, "its header does not match its checksum")

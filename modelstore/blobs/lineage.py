@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from modelstore import disk
-from modelstore.blobs.frame import FrameHeader
+from modelstore.blobs.frame import FrameHeader, parse_header
+from modelstore.blobs.source import open_frame
 from modelstore.blobs.store import BlobStore
 from modelstore.errors import IntegrityError, NotFoundError, StoreError
 from modelstore.hashing import Digest
@@ -24,7 +25,8 @@ class Lineage:
     """The bases of all frames in a blob store.
 
     A blob that was once seen as a base counts as one for good: a reader may have opened the frame
-    that was built on it, and be about to open the base.
+    that was built on it, and be about to open the base. Frames in the trash count too: they may be
+    taken back, and must still fit.
 
     Attributes:
         unreadable: what of the store could not be read though it may be whole, one sentence each.
@@ -34,6 +36,7 @@ class Lineage:
         self._blobs = blobs
         self._stamps: dict[Digest, _Stamp] = {}
         self._bases: set[Digest] = set()
+        self._trashed: set[Path] = set()
         self.unreadable: dict[Digest, str] = {}
         self.refresh()
 
@@ -46,8 +49,12 @@ class Lineage:
         stamps = dict(_stamps(self._blobs.root / "blobs"))
         for digest, stamp in stamps.items():
             if self._stamps.get(digest) != stamp:
-                self._read(digest)
+                self._read(digest, self._blobs.path(digest))
         self._stamps = stamps
+        for item in self._blobs.trash().content():
+            if item.digest is not None and item.path not in self._trashed:
+                self._trashed.add(item.path)
+                self._read(item.digest, item.path)
 
     def note(self, header: FrameHeader) -> None:
         """Take in a frame that was published just now."""
@@ -57,10 +64,11 @@ class Lineage:
         """Tell whether nothing is, or may be, built on the frame of ``digest``."""
         return digest not in self._bases and not self.unreadable
 
-    def _read(self, digest: Digest) -> None:
+    def _read(self, digest: Digest, path: Path) -> None:
         self.unreadable.pop(digest, None)
         try:
-            self.note(self._blobs.header(digest))
+            with open_frame(path, digest) as source:
+                self.note(parse_header(source, digest))
         except (IntegrityError, NotFoundError):
             return  # nothing can be read from it, on whatever it was built
         except StoreError as error:

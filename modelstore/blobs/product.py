@@ -14,7 +14,7 @@ from typing import TypeAlias
 from modelstore.blobs.choice import DEEPEST, Choice, Sample, is_sound
 from modelstore.blobs.drafts import Drafts, NewFrame
 from modelstore.blobs.open_factors import changed
-from modelstore.blobs.reader import BlobReader
+from modelstore.blobs.reader import MOST_OF_A_FACTOR, BlobReader
 from modelstore.blobs.source import RawSource
 from modelstore.codecs import ids
 from modelstore.codecs.factors import Factors, Recipe
@@ -62,6 +62,8 @@ def find_merges(
         has: tells whether the store has a blob anyway.
     """
     if not predictable(dtype) or columns != product.recipe.columns:
+        return
+    if max(len(product.left), len(product.right)) > MOST_OF_A_FACTOR:
         return
     factors = Factors.from_blobs(product.recipe, product.left, product.right)
     if factors.rows * columns * dtype.width != source.size:

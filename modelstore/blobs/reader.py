@@ -12,12 +12,18 @@ from modelstore.blobs.source import FileSource, open_frame
 from modelstore.codecs.base import PayloadError
 from modelstore.codecs.blocks import decode_block
 from modelstore.codecs.convert import convert, is_convertible
-from modelstore.errors import IntegrityError, NewerFormatError
+from modelstore.errors import IntegrityError, NewerFormatError, NotFoundError
 from modelstore.hashing import Bytes, Digest
 from modelstore.numeric import DType, as_bits
 
-_MOST_OF_A_FACTOR = 4  # times what it is a factor of: it is held in memory as a whole
+MOST_OF_A_FACTOR = 1 << 26
+"""Bytes of a factor: it is held in memory as a whole, and as float64."""
+
+_MOST_OF_A_CHILD = 4  # times what it is a factor of
 _SMALL = 1 << 16  # bytes
+
+_MOST_OPEN = 256
+"""Frames that one may be built on. Each may name three, so that fifteen levels would be millions."""
 
 Locate = Callable[[Digest], Path]
 """Where the frame of a blob lies, or would lie."""
@@ -149,19 +155,26 @@ def opened(locate: Locate, digest: Digest) -> Iterator[BlobReader]:
 
 def open_reader(locate: Locate, digest: Digest) -> BlobReader:
     """Open blob ``digest`` as `opened` does; the caller closes it."""
-    return _open(locate, digest, None)
+    return _open(locate, digest, None, iter(range(_MOST_OPEN)))
 
 
-def _open(locate: Locate, digest: Digest, child: FrameHeader | None) -> BlobReader:
+def _open(
+    locate: Locate, digest: Digest, child: FrameHeader | None, budget: Iterator[int]
+) -> BlobReader:
+    """Open a frame for ``child``, and what it is built on; each takes one of ``budget``."""
+    if next(budget, None) is None:
+        raise IntegrityError(
+            f"blob '{digest}' is under more than {_MOST_OPEN} frames", "run: mstore verify REF"
+        )
     with ExitStack() as stack:
-        source = open_frame(locate(digest), digest, None if child is None else child.digest)
+        source = _open_source(locate, digest, None if child is None else child.digest)
         stack.callback(source.close)
         header = parse_header(source, digest)
         if child is not None:
             _require_fit(header, child)
 
         def open_below(name: Digest) -> BlobReader:
-            reader = _open(locate, name, header)
+            reader = _open(locate, name, header, budget)
             stack.callback(reader.close)
             return reader
 
@@ -174,6 +187,13 @@ def _open(locate: Locate, digest: Digest, child: FrameHeader | None) -> BlobRead
         return BlobReader(source, header, base, factors)
 
 
+def _open_source(locate: Locate, digest: Digest, child: Digest | None) -> FileSource:
+    try:
+        return open_frame(locate(digest), digest, child)
+    except NotFoundError:  # a gc, or an undelete, may have moved it since it was located
+        return open_frame(locate(digest), digest, child)
+
+
 def _require_fit(base: FrameHeader, child: FrameHeader) -> None:
     """Raise unless a frame, which may be a factor of another, can be what that is built on."""
     kinds = child.base_dtype, child.dtype
@@ -182,10 +202,10 @@ def _require_fit(base: FrameHeader, child: FrameHeader) -> None:
             f"blob '{child.digest}' is built on kinds of numbers that newer mstores convert",
             "update mstore",
         )
-    is_factor = base.digest != child.base
-    fits = base.raw_size == child.base_size
-    if is_factor:
-        fits = base.raw_size <= _MOST_OF_A_FACTOR * max(child.raw_size, _SMALL)
+    fits = base.digest != child.base or base.raw_size == child.base_size
+    if child.factors is not None and base.digest in (child.factors.left, child.factors.right):
+        most = min(_MOST_OF_A_CHILD * max(child.raw_size, _SMALL), MOST_OF_A_FACTOR)
+        fits = fits and base.raw_size <= most
     if base.depth >= child.depth or not fits:
         raise IntegrityError(
             f"blob '{child.digest}' and its base '{base.digest}' do not fit together",

@@ -144,7 +144,6 @@ class Replacements:
         """
         if not self._kept:
             return []
-        self._staging.add(self._staging.directory)
         self._staging.sync()
         frames, self._kept = sorted(self._kept, key=lambda frame: frame.header.depth), []
         with self._staging.lock():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 from typing import Protocol
 
@@ -11,6 +12,7 @@ from modelstore.errors import IntegrityError, NotFoundError, StoreError
 from modelstore.hashing import Bytes, Digest
 
 _PLAIN = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+_NO_WAITING = getattr(os, "O_NONBLOCK", 0)  # a pipe would wait for whoever writes to it
 
 
 class RawSource(Protocol):
@@ -39,13 +41,22 @@ class BytesSource:
 
 
 class FileSource:
-    """An open file; several threads may read it at once."""
+    """An open file; several threads may read it at once.
+
+    Raises:
+        StoreError: it cannot be opened.
+        IntegrityError: it is no file but a pipe, a device or a directory.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         with disk.explained(path, "read"):
-            self._handle = os.open(path, os.O_RDONLY | _PLAIN)
-        self.size = self.status().st_size
+            self._handle = os.open(path, os.O_RDONLY | _PLAIN | _NO_WAITING)
+        status = self.status()
+        self.size = status.st_size
+        if not stat.S_ISREG(status.st_mode):
+            self.close()
+            raise IntegrityError(f"'{path}' is not a regular file", f"look at it: ls -l '{path}'")
 
     def status(self) -> os.stat_result:
         """Return what the system knows of the file now, wherever its name may lead by now."""

@@ -100,7 +100,22 @@ def remove_abandoned(root: Path) -> int:
         except LockTimeoutError:
             continue
         _remove_lock(directory)
+    _remove_lone_locks(root)
     return removed
+
+
+def _remove_lone_locks(root: Path) -> None:
+    """Remove the locks of those who were killed before they made, or after they removed, a directory.
+
+    Each goes while it is held: whoever waits for it finds that its file has gone, and makes another.
+    """
+    for lock in sorted((root / "tmp").glob("*.lock")):
+        directory = lock.with_suffix("")
+        with suppress(LockTimeoutError):
+            if not directory.is_dir():
+                with locked(lock, timeout=0):
+                    if not directory.is_dir():
+                        _remove_lock(directory)
 
 
 def _directories(root: Path) -> Iterator[Path]:

@@ -16,6 +16,7 @@ from modelstore.blobs.frame import BLOCK_LOG2, FrameHeader, check_frame, parse_h
 from modelstore.blobs.parallel import default_threads, in_order
 from modelstore.blobs.source import open_frame
 from modelstore.blobs.transaction import Transaction
+from modelstore.blobs.trash import Trash
 from modelstore.errors import IntegrityError, NotFoundError, UsageError
 from modelstore.hashing import Bytes, Digest, Hasher, digest_of
 from modelstore.locks import DEFAULT_TIMEOUT
@@ -57,6 +58,18 @@ class BlobStore:
         """Return where the frame of ``digest`` lies, or would lie."""
         return self.root / "blobs" / digest[:2] / digest
 
+    def trash(self) -> Trash:
+        """Return the trash, as it is now."""
+        return Trash(self.root, self.path)
+
+    def _find(self, digest: Digest) -> Path:
+        """Return where to read the frame of ``digest``.
+
+        That may be the trash: a version may be removed, and collected, while it is read.
+        """
+        path = self.path(digest)
+        return path if path.exists() else self.trash().find(digest) or path
+
     def __contains__(self, digest: Digest) -> bool:
         return self.path(digest).is_file()
 
@@ -66,9 +79,12 @@ class BlobStore:
         Raises:
             StoreError: a directory cannot be read; then nothing may be concluded.
         """
-        for directory in _listed(self.root / "blobs"):
-            names = (path.name for path in _listed(directory))
-            yield from (Digest(name) for name in names if _is_name_in(name, directory))
+        for directory in filter(Path.is_dir, _listed(self.root / "blobs")):
+            yield from (Digest(path.name) for path in _listed(directory) if self.is_name(path))
+
+    def is_name(self, path: Path) -> bool:
+        """Tell whether a file in blobs/ has the name of a frame, and lies where that belongs."""
+        return bool(_NAME.match(path.name)) and path.name[:2] == path.parent.name
 
     def header(self, digest: Digest) -> FrameHeader:
         """Return the verified header of a frame.
@@ -101,13 +117,24 @@ class BlobStore:
             return False
         return True
 
-    def read(self, digest: Digest) -> bytes:
+    def read(self, digest: Digest, *, most: int | None = None) -> bytes:
         """Return the raw bytes of a blob, which match its name.
+
+        Args:
+            digest: the blob.
+            most: bytes that it has at most; a frame of a few bytes may claim, and give, terabytes.
 
         Raises:
             NotFoundError: the blob, or one that it is built on, is not in the store.
-            IntegrityError: one of them is damaged.
+            IntegrityError: one of them is damaged, or it has more than ``most`` bytes.
         """
+        if most is not None:
+            size = self.header(digest).raw_size
+            if size > most:
+                raise IntegrityError(
+                    f"blob '{digest}' has {size} bytes where {most} are the most",
+                    "run: mstore verify REF",
+                )
         return b"".join(self.blocks(digest))
 
     def blocks(self, digest: Digest) -> Iterator[Bytes]:
@@ -119,7 +146,7 @@ class BlobStore:
         from modelstore.blobs.reader import opened  # decoding loads numpy
 
         hasher = Hasher()
-        with opened(self.path, digest) as reader:
+        with opened(self._find, digest) as reader:
             count = reader.header.block_count
             threads = min(self.threads, count)
             with closing(in_order(reader.block, range(count), threads)) as decoded:
@@ -144,7 +171,7 @@ class BlobStore:
         from modelstore.blobs.reader import opened  # decoding loads numpy
 
         target = buffer.cast("B")
-        with opened(self.path, digest) as reader:
+        with opened(self._find, digest) as reader:
             header = reader.header
             if len(target) != header.raw_size:
                 raise UsageError(f"blob '{digest}' has {header.raw_size} bytes, not {len(target)}")
@@ -168,7 +195,7 @@ class BlobStore:
         """
         from modelstore.blobs.reader import opened  # decoding loads numpy
 
-        with opened(self.path, digest) as reader:
+        with opened(self._find, digest) as reader:
             if not 0 <= start <= stop <= reader.header.raw_size:
                 raise UsageError(f"blob '{digest}' has no bytes {start} to {stop}")
             return bytes(reader.read_at_most(start, stop))
@@ -187,10 +214,6 @@ class BlobStore:
 def _listed(directory: Path) -> list[Path]:
     with disk.explained(directory, "read"):
         return sorted(directory.iterdir())
-
-
-def _is_name_in(name: str, directory: Path) -> bool:
-    return bool(_NAME.match(name)) and name[:2] == directory.name
 
 
 def _require_name(found: Digest, digest: Digest) -> None:

@@ -11,9 +11,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from modelstore import disk
-from modelstore.blobs.frame import FrameHeader, parse_header
-from modelstore.blobs.source import BytesSource, RawSource, open_frame
+from modelstore.blobs.frame import FrameHeader
+from modelstore.blobs.source import BytesSource, RawSource
 from modelstore.blobs.staging import Staging
+from modelstore.blobs.trash import Trash
 from modelstore.errors import ConflictError, IntegrityError, NotFoundError, StoreError
 from modelstore.hashing import Digest, digest_of
 from modelstore.locks import DEFAULT_TIMEOUT
@@ -95,6 +96,7 @@ class Transaction:
         self._area = Staging(root, lock_timeout)
         self.directory = self._area.directory
         self._locate_published = locate
+        self._root = root
         self._threads = threads
         self._block_log2 = block_log2
         self._staged: dict[Digest, _Staged] = {}
@@ -153,6 +155,26 @@ class Transaction:
             bases, known = (), Known(known.columns)
         return self._stage(digest, source, dtype, bases, known)
 
+    # --- frames that come as such
+
+    def new_path(self, digest: Digest) -> Path:
+        """Return a new place for a frame of ``digest`` that `take` may be told of."""
+        return self._area.new_path(digest)
+
+    def take(self, path: Path, header: FrameHeader) -> None:
+        """Let `publish` name a frame that was written to a `new_path` and proved to be sound.
+
+        All that it is built on is published, or was taken before it, and is less deep.
+        """
+        with self._staging:
+            self._area.add(path)
+            self._staged[header.digest] = _Staged(path, header)
+
+    def locate(self, digest: Digest) -> Path:
+        """Return where the frame of ``digest`` lies, or would lie: staged here, or published."""
+        staged = self._staged.get(digest)
+        return self._locate_published(digest) if staged is None else staged.path
+
     def _header(self, digest: Digest) -> FrameHeader | None:
         """Return the header of a frame that this transaction or the store has in good order."""
         staged = self._staged.get(digest)
@@ -182,7 +204,7 @@ class Transaction:
             bases = list(bases)
             others = others if bases else list(others)
         drafts = Drafts(
-            self._area.new_path, self._locate, self._has, self._threads, self._block_log2
+            self._area.new_path, self.locate, self._has, self._threads, self._block_log2
         )
         with ExitStack() as stack:
             offered = (self._readers(digest, found, stack) for found in (bases, others))
@@ -221,16 +243,12 @@ class Transaction:
 
         for base in bases:
             try:
-                reader = open_reader(self._locate, base)
+                reader = open_reader(self.locate, base)
             except StoreError:  # lost, damaged or of a newer mstore: it is passed over
                 continue
             stack.callback(reader.close)
             if all(ancestor.header.digest != digest for ancestor in reader.chain()):
                 yield reader
-
-    def _locate(self, digest: Digest) -> Path:
-        staged = self._staged.get(digest)
-        return self._locate_published(digest) if staged is None else staged.path
 
     # --- publishing
 
@@ -242,30 +260,24 @@ class Transaction:
             IntegrityError: a frame that appeared meanwhile is damaged; adding it again heals it.
             StoreError: the disk did not take everything; nothing may be trusted.
         """
-        self._area.add(self.directory)
         self._area.sync()
         with self._area.lock():  # while it is held no base becomes deeper
+            trash = Trash(self._root, self._locate_published)
             for staged in sorted(self._staged.values(), key=lambda staged: staged.header.depth):
-                self._require_base(staged.header)
+                self._require_base(staged.header, trash)
                 self._name(staged)
+            trash.sync()
         self._area.sync()
         self._staged.clear()
 
-    def _require_base(self, header: FrameHeader) -> None:
+    def _require_base(self, header: FrameHeader, trash: Trash) -> None:
+        """Raise unless all that a frame is built on is there, if need be back from the trash."""
         for base in header.built_on:
-            self._require_shallower(base, header)
-
-    def _require_shallower(self, base: Digest, header: FrameHeader) -> None:
-        try:
-            with open_frame(self._locate_published(base), base) as source:
-                depth = parse_header(source, base).depth
-        except NotFoundError:
-            depth = header.depth
-        if depth >= header.depth:
-            raise ConflictError(
-                f"blob '{base}', a base of this commit, was removed or replaced meanwhile",
-                "run the command again",
-            )
+            if not (trash.has_above(base, header.depth) or trash.give_back(base, header.depth)):
+                raise ConflictError(
+                    f"blob '{base}', a base of this commit, was removed or replaced meanwhile",
+                    "run the command again",
+                )
 
     def _name(self, staged: _Staged) -> None:
         target = self._locate_published(staged.header.digest)
@@ -280,7 +292,7 @@ class Transaction:
             )
         # What is there may be deeper than ours; then what we staged on ours would not fit it.
         if there is None or there.depth > staged.header.depth:
-            disk.rename(staged.path, target)
+            disk.rename_unsynced(staged.path, target)
 
 
 def _added(there: FrameHeader) -> Added:

@@ -20,6 +20,11 @@ def refs(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     return _offered(ctx, incomplete, _refs)
 
 
+def removed(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """Return the removed versions that begin with what was typed."""
+    return _offered(ctx, incomplete, _removed)
+
+
 def _offered(
     ctx: click.Context, incomplete: str, offer: Callable[[click.Context], list[str]]
 ) -> list[str]:
@@ -31,6 +36,18 @@ def _offered(
 
 def _models(ctx: click.Context) -> list[str]:
     return [str(model) for model in settings(ctx).open().models()]
+
+
+def _removed(ctx: click.Context) -> list[str]:
+    chosen = settings(ctx)
+    store = chosen.open()
+    only = chosen.model_name()
+    words = []
+    for model in store.models():
+        names = list(map(str, store.state(model).removed()))
+        words += names if only in (None, model) else []
+        words += [f"{model}@{name}" for name in names]
+    return sorted(set(words))
 
 
 def _refs(ctx: click.Context) -> list[str]:

@@ -38,14 +38,14 @@ def du(ctx: click.Context, name: str | None) -> None:
         {
             "all versions": output.size(found.logical),
             "store": f"{output.size(found.stored)}{_times(found)}",
-            "reclaimable": output.size(found.reclaimable),
+            "reclaimable": _reclaimable(found),
             "hydrated": output.size(found.hydrated),
         }
     )
     for line in found.unreadable:
         output.warn(line)
     if found.unreadable:
-        output.hint("what could be reclaimed is unknown; next: mstore verify")
+        output.hint("what could be reclaimed is unknown; next: mstore fsck")
 
 
 def _version(store: Store, name: str | None, chosen: common.Settings) -> Resolved | None:
@@ -62,6 +62,11 @@ def _row(row: VersionUsage) -> tuple[str, ...]:
 
 def _times(found: Usage) -> str:
     return f" ({found.ratio:.1f} times smaller)" if found.ratio > 1 else ""
+
+
+def _reclaimable(found: Usage) -> str:
+    trash = f", {output.size(found.trash)} of it in the trash" if found.trash else ""
+    return f"{output.size(found.reclaimable)}{trash}"
 
 
 def _as_json(found: Usage) -> dict[str, object]:
@@ -81,6 +86,7 @@ def _as_json(found: Usage) -> dict[str, object]:
         "stored": found.stored,
         "ratio": found.ratio,
         "reclaimable": found.reclaimable,
+        "trash": found.trash,
         "hydrated": found.hydrated,
         "unreadable": list(found.unreadable),
     }

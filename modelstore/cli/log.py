@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from modelstore.cli import common, complete, output
+from modelstore.names import printable
 from modelstore.ops.graph import graph
 from modelstore.ops.history import History
 from modelstore.ops.history import log as read
@@ -64,7 +65,7 @@ def _long(history: History) -> None:
         if number:
             output.say("")
         heading = click.style(f"version {row['ref']}", fg="yellow")
-        click.echo(heading + click.style(_marks(row), fg="cyan"))
+        click.echo(heading + click.style(printable(_marks(row)), fg="cyan"))
         metrics = {k: v for k, v in row["metrics"].items() if k != "model_size"}
         output.pairs(
             {

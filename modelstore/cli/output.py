@@ -40,6 +40,12 @@ def say(text: str) -> None:
     click.echo(printable(text))
 
 
+def say_text(text: str) -> None:
+    """Print text of many lines, which may be anybody's; its line breaks and tabs stay."""
+    lines = ("\t".join(map(printable, row.split("\t"))) for row in text.split("\n"))
+    click.echo("\n".join(lines), nl=False)
+
+
 def hint(text: str) -> None:
     """Print a remark that is not part of the result."""
     click.echo(click.style(printable(text), dim=True), err=True)
@@ -145,6 +151,7 @@ def progress(chosen: Settings) -> Iterator[Progress]:
     from rich.progress import (
         Progress as Bars,
     )
+    from rich.text import Text
 
     bars = Bars(
         TextColumn("{task.description:>8}"),
@@ -167,7 +174,7 @@ def progress(chosen: Settings) -> Iterator[Progress]:
         bars.update(stages[stage], completed=done, total=total)
 
     try:
-        with listening(lambda text: bars.console.print(text, style="dim")):
+        with listening(lambda text: bars.console.print(Text(printable(text), "dim"))):
             yield report
     finally:
         bars.stop()

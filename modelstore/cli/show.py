@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from codecs import getincrementaldecoder
 from typing import Any
 
 import click
@@ -75,7 +76,7 @@ def _show_version(store: Store, resolved: Resolved, chosen: common.Settings, all
             "notes": about["notes"],
             "size": output.size(sizes.get("logical")) if sizes else "",
             "new in store": output.size(sizes.get("stored")) if sizes else "",
-            "parameters": f"{sizes['parameters']:,}" if sizes.get("parameters") else "",
+            "parameters": _grouped(sizes.get("parameters")),
         },
         indent="  ",
     )
@@ -115,9 +116,14 @@ def _show_file(store: Store, resolved: Resolved, path: str, chosen: common.Setti
         spans = [{"blob": s.blob, "size": s.size, "dtype": s.dtype} for s in file.spans]
         output.emit("show-file", {**_file_row(file), "spans": spans})
         return
-    for span in file.spans:
-        for piece in store.blobs.blocks(span.blob):
-            sys.stdout.buffer.write(piece)
+    pieces = (piece for span in file.spans for piece in store.blobs.blocks(span.blob))
+    if sys.stdout.isatty():  # which would obey what it is sent
+        decode = getincrementaldecoder("utf-8")("replace").decode
+        for piece in pieces:
+            output.say_text(decode(bytes(piece)))
+        return
+    for piece in pieces:
+        sys.stdout.buffer.write(piece)
     sys.stdout.buffer.flush()
 
 
@@ -196,6 +202,11 @@ def _provenance(manifest: Manifest | None) -> dict[str, Any]:
             "tokenizer": manifest.tokenizer_fingerprint,
         },
     }
+
+
+def _grouped(count: object) -> str:
+    """Return a number with commas; "" for what is none, or is nothing."""
+    return f"{count:,}" if isinstance(count, int) and count else ""
 
 
 def _section(title: str, values: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ MAX_KEY = 64 << 10
 MAX_STRING = 16 << 20
 MAX_VALUES = 256 << 20
 """Bytes of all keys and values together."""
-MAX_ITEMS = 4 << 20
+MAX_ITEMS = 2 << 20
 """Strings and arrays within arrays; the largest vocabularies have some 300 thousand."""
 MAX_ALIGNMENT = 64 << 10
 MAX_DIMENSIONS = 8

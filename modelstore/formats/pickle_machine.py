@@ -16,7 +16,7 @@ from typing import Any
 
 from modelstore.formats.base import MalformedError
 
-MAX_OPS = 4_000_000
+MAX_OPS = 2_000_000
 """A checkpoint takes some 40 for each tensor."""
 
 

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 
 from modelstore.formats.base import MalformedError, Span
 
-MAX_TENSORS = 1_000_000
-"""Tensors of one file."""
+MAX_TENSORS = 250_000
+"""Tensors of one file; the largest mixtures of experts have some 100,000, in many files."""
 
 MAX_RANK = 64
 """Dimensions of one tensor; numpy has the same limit."""

@@ -27,8 +27,8 @@ from modelstore.formats.rules import (
 )
 from modelstore.numeric import item_size
 
-MAX_HEADER = 100_000_000
-"""Bytes of the longest header, as in the safetensors library."""
+MAX_HEADER = 32 << 20
+"""Bytes of the longest header; it is read as a whole. The safetensors library reads 100 MB."""
 
 _LENGTH = 8
 _BITS = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6}

@@ -77,7 +77,7 @@ def read_entries(source: Source) -> dict[str, Entry]:
     start, size, count = _find_directory(source)
     listed = sorted(_listed(source.read(start, start + size), count), key=lambda one: one.offset)
     entries: dict[str, Entry] = {}
-    ends = [one.offset for one in listed[1:]] + [start]
+    ends = [min(one.offset, start) for one in listed[1:]] + [start]
     for one, end in zip(listed, ends, strict=False):
         entry = _entry(source, one, end)
         if entry.name in entries:

@@ -66,12 +66,11 @@ class Presence:
         if not count:
             return None
         files = tuple(f for f in manifest.files if any(s.blob in lost for s in f.spans))
-        places = _places(self._store, resolved)
-        found = next((place for place in places if _holds(place, files)), None)
+        found = next((place for place in places(self._store, resolved) if _holds(place, files)), None)
         return Absent(count, files, found) if found is not None else None
 
 
-def _places(store: Store, resolved: Resolved) -> list[Path]:
+def places(store: Store, resolved: Resolved) -> list[Path]:
     """Return the directories in which the version's own files may lie."""
     name = PurePosixPath(resolved.entry.text("path")).name
     directory = store.root / resolved.model

@@ -96,6 +96,9 @@ def adopt(
     for model in plan.models:
         if model.fresh:
             _register(store, model)
+        elif model.ahead:
+            with store.lock():
+                store.registry(model.model).take_over()
     done: list[Committed] = []
     healed: list[Healed] = []
     failed = list(_problems(plan))

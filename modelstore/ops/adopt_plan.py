@@ -71,6 +71,7 @@ class ModelPlan:
         values: further keys of the registry.
         remarks: what the user should know, one sentence each.
         edits: what somebody wrote into a registry of mstore.
+        ahead: changes that its journal has and `.mstore` has not, as after git pull.
     """
 
     model: ModelName
@@ -80,6 +81,7 @@ class ModelPlan:
     values: Mapping[str, Any] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     edits: Edits = field(default_factory=Edits)
+    ahead: int = 0
 
     @property
     def fresh(self) -> bool:
@@ -90,7 +92,7 @@ class ModelPlan:
     def pending(self) -> bool:
         """Whether there is anything to do."""
         some = any(not version.missing for version in self.versions)
-        return self.fresh or some or self.edits.pending
+        return self.fresh or some or self.edits.pending or self.ahead > 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,7 @@ def small_files(
     for name in small:
         file = manifest.file(name)
         if file is not None:
-            small[name] = b"".join(store.blobs.read(span.blob) for span in file.spans)
+            small[name] = b"".join(store.blobs.read(span.blob, most=span.size) for span in file.spans)
     return {**small, MANIFEST: encoded}
 
 
@@ -56,6 +56,17 @@ def restore(store: Store, resolved: Resolved, manifest: Manifest, *, force: bool
     home = store.version_dir(resolved.model, resolved.entry.version)
     if all((home / name).exists() for name in SMALL) and not force:
         return
+    for name, data in generated(store, resolved, manifest).items():
+        path = home / name
+        if not path.exists():
+            disk.make_dir(home)
+            disk.replace(path, data)
+        elif force and name == MANIFEST and path.read_bytes() != data:
+            disk.replace(path, data)
+
+
+def generated(store: Store, resolved: Resolved, manifest: Manifest) -> dict[str, bytes]:
+    """Return the small files of a version that are generated today as they were then, by name."""
     expected = {**resolved.entry.mapping("generated"), MANIFEST: resolved.id}
     small = small_files(
         store,
@@ -65,15 +76,9 @@ def restore(store: Store, resolved: Resolved, manifest: Manifest, *, force: bool
         list(_parents(store, resolved, manifest)),
         resolved.entry.text("description"),
     )
-    for name in SMALL:
-        path, wanted = home / name, expected.get(name)
-        if wanted is None or digest_of(small[name]) != wanted:
-            continue
-        if not path.exists():
-            disk.make_dir(home)
-            disk.replace(path, small[name])
-        elif force and name == MANIFEST and path.read_bytes() != small[name]:
-            disk.replace(path, small[name])
+    return {
+        name: small[name] for name in SMALL if digest_of(small[name]) == expected.get(name, "")
+    }
 
 
 def _parents(store: Store, resolved: Resolved, manifest: Manifest) -> Iterator[Resolved]:

@@ -148,15 +148,21 @@ def write_file(
     with disk.NewFile(path, mode=0o777 if file.executable else 0o666) as new:
         for span in file.spans:
             for piece in store.blobs.blocks(span.blob):
+                if new.size + len(piece) > file.size:  # a frame of bytes may give terabytes
+                    raise _wrong(file)
                 hasher.update(piece)
                 new.write(piece)
                 if written is not None:
                     written(new.size)
     if new.size != file.size or hasher.digest() != file.blake3:
         disk.remove(path)
-        raise IntegrityError(
-            f"{file.path!r} does not come out as it went in", "run: mstore verify REF"
-        )
+        raise _wrong(file)
+
+
+def _wrong(file: FileEntry) -> IntegrityError:
+    return IntegrityError(
+        f"{file.path!r} does not come out as it went in", "run: mstore verify REF"
+    )
 
 
 def _select(manifest: Manifest, patterns: Sequence[str]) -> list[FileEntry]:
@@ -178,15 +184,24 @@ def _sort_out(
     kept, missing, foreign = [], [], []
     for file in wanted:
         path = target / file.path
-        if path.is_file() and not path.is_symlink() and working.holds(path, file, known):
+        with disk.explained(path, "write"):  # a name may be longer than the system can have
+            is_right, is_free = _look(target, path, file, known)
+        if is_right:
             kept.append(file.path)
             continue
         missing.append(file)
-        if _in_the_way(target, path) or (
-            os.path.lexists(path) and not working.is_untouched(path, file.path, known)
-        ):
+        if not is_free:
             foreign.append(file.path)
     return kept, missing, foreign
+
+
+def _look(target: Path, path: Path, file: FileEntry, known: Checkout | None) -> tuple[bool, bool]:
+    """Tell whether ``path`` is right already, and whether nothing of the user's is in its place."""
+    if _in_the_way(target, path):
+        return False, False
+    if path.is_file() and not path.is_symlink() and working.holds(path, file, known):
+        return True, True
+    return False, not os.path.lexists(path) or working.is_untouched(path, file.path, known)
 
 
 def _in_the_way(target: Path, path: Path) -> list[Path]:
@@ -211,7 +226,9 @@ def _stale(target: Path, manifest: Manifest, known: Checkout | None) -> list[tup
     return [
         (name, working.is_untouched(target / name, name, known))
         for name in known.files
-        if name not in paths and os.path.lexists(target / name)
+        if name not in paths
+        and os.path.lexists(target / name)
+        and not working.passes_link(target, target / name)
     ]
 
 
@@ -267,5 +284,7 @@ def _clear_way(target: Path, final: Path) -> None:
 def _remove(target: Path, paths: Sequence[str]) -> None:
     for path in paths:
         disk.remove(target / path)
-    below = {(target / path).parent for path in paths} - {target}
-    disk.remove_empty_dirs(below)
+    directories = {(target / path).parent for path in paths}
+    disk.remove_empty_dirs(directories - {target})
+    for directory in filter(Path.is_dir, directories):
+        disk.sync_dir(directory)

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,8 @@ from modelstore.ops.origin import Info, Place, content, place_of, state_of
 from modelstore.ops.pointer import set_active
 from modelstore.ops.publish import Publication, Published
 from modelstore.ops.resolve import Context, Resolved, resolve
-from modelstore.ops.scan import Scanned, scan
+from modelstore.ops.room import require_room, require_writable
+from modelstore.ops.scan import Scanned, check_one_state, scan
 from modelstore.ops.stage import stage
 from modelstore.ops.tree import Tree
 from modelstore.progress import Progress, silent
@@ -140,7 +142,8 @@ def commit(
     """
     state = state_of(store, model)
     place = place_of(store, path, model, options.version)
-    tree = content(store, path, place, follow_symlinks=options.follow_symlinks)
+    find = partial(content, store, path, place, follow_symlinks=options.follow_symlinks)
+    tree = find()
     parents = _parents(store, model, state, place, options)
     mended = sum(mend_manifest(store, parent) for parent in parents)
     scanned = scan(tree.files, progress, _files_of(store, parents))
@@ -152,16 +155,19 @@ def commit(
     same = None if options.allow_empty or place.adoptable else _same(store, model, parents, draft)
     if same is not None:
         mended += heal(store, same, path, progress)
+        store.bring_up(same.model)
         return outcome.nothing(store, same, options, mended)
     outcome = replace(
         outcome, warnings=(*outcome.warnings, *_schema_warning(store, parents, draft, options))
     )
-    _require_writable(store)
+    require_writable(store)
+    require_room(store, (span.blob for item in scanned for span in item.entry.spans))
     store.prepare()
     remove_abandoned(store.meta)
     with store.blobs.transaction() as transaction:
         bases = Bases(store, model, parents)
         staged = stage(transaction, scanned, bases, progress, products)
+        check_one_state(scanned, lambda: find().files)
         digest = transaction.add_bytes(manifest.encode(draft))
         transaction.publish()
     published = Publication(
@@ -266,15 +272,6 @@ def _equals(store: Store, version: Resolved, draft: Manifest) -> bool:
     return store.manifest(version.model, version.entry).content() == draft.content()
 
 
-def _require_writable(store: Store) -> None:
-    for place in (store.root, store.meta, store.meta / "tmp"):
-        if place.exists() and not os.access(place, os.W_OK):
-            raise StoreError(
-                f"the store '{store.root}' cannot be written to",
-                f"check the permissions: ls -ld '{place}'",
-            )
-
-
 def _warnings(scanned: Sequence[Scanned]) -> tuple[str, ...]:
     return tuple(item.warning for item in scanned if item.warning)
 
@@ -302,7 +299,7 @@ def _settle(
 ) -> None:
     """Move the files where they belong and note what is checked out where; all is durable now."""
     target = store.version_dir(published.model, published.entry.version)
-    noted = [item.entry for item in scanned if working.stamp(item.found.source) == item.stamp]
+    noted = [item.entry for item in scanned if not item.changed_since]
     if options.move and not place.adoptable:
         for item in scanned:
             _move(item.found.source, target / item.found.path)
@@ -319,6 +316,8 @@ def _settle(
 
 
 def _move(source: Path, target: Path) -> None:
+    if not source.exists():  # somebody was faster; the store has it
+        return
     if target.exists():  # README.md or model_info.json, written with the version's directory
         disk.remove(source)
         return

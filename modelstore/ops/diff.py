@@ -269,7 +269,7 @@ def _config(store: Store, file: FileEntry | None) -> dict[str, Any]:
     if file is None or file.size > _LARGEST_CONFIG:
         return {}
     try:
-        value = json.loads(b"".join(store.blobs.read(span.blob) for span in file.spans))
+        value = json.loads(b"".join(store.blobs.read(span.blob, most=span.size) for span in file.spans))
     except (ValueError, RecursionError):
         return {}  # content, not configuration of ours: any bytes may be called config.json
     return value if isinstance(value, dict) else {}

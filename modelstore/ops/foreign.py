@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from modelstore.canonical import excess_of
 from modelstore.names import Version, is_version, parse_alias, parse_version
 
 KEPT = "adopted"
@@ -80,7 +81,10 @@ def read_json(data: bytes) -> Any:
     """Return the value that ``data`` spells, made of what our own JSON can hold; None if it is none.
 
     Numbers that are infinite, none at all, or of many digits become the text that spelt them.
+    What is larger than any registry is none.
     """
+    if excess_of(data):
+        return None
     try:
         value = json.loads(
             data.decode("utf-8-sig"), parse_constant=str, parse_int=_integer, parse_float=_float

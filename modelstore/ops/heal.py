@@ -24,6 +24,7 @@ from modelstore.ops.scan import Scanned
 from modelstore.ops.stage import stage
 from modelstore.ops.tree import Found
 from modelstore.progress import Progress, silent
+from modelstore.reading import read_file
 from modelstore.store import MANIFEST, Store
 
 
@@ -95,7 +96,7 @@ def _manifest_bytes(store: Store, resolved: Resolved, directory: Path) -> bytes:
 
 def _read(path: Path) -> bytes | None:
     try:
-        return path.read_bytes()
+        return read_file(path)
     except OSError:
         return None
 
@@ -121,7 +122,7 @@ def _scanned(resolved: Resolved, file: FileEntry, directory: Path) -> Scanned:
             "look in other places it was checked out to: mstore status",
         )
     found = Found(file.path, path, file.size, file.executable)
-    return Scanned(found, file, working.stamp(path), "")
+    return Scanned(found, file, "")
 
 
 def _parents(store: Store, resolved: Resolved, version: Manifest) -> list[Resolved]:
@@ -134,6 +135,7 @@ def _founding(store: Store) -> frozenset[Digest]:
     """Return the blobs that frames in the store are built on, be they here or lost."""
     found: set[Digest] = set()
     for digest in store.blobs.iter_digests():
-        with suppress(IntegrityError):  # what cannot be read is built on nothing any more
+        # what cannot be read, or went just now, is built on nothing any more
+        with suppress(IntegrityError, NotFoundError):
             found.update(store.blobs.header(digest).built_on)
     return frozenset(found)

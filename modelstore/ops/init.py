@@ -67,11 +67,14 @@ def init(root: Path, *, lines: bool = True) -> Initialised:
     store = create(root)
     if not (root / "README.md").exists():
         disk.replace(root / "README.md", _README.encode("utf-8"))
-    wanted = LINES if lines and not existed else {}
+    # a run that was cut short left some of them, and nothing else
+    wanted = LINES if lines and set(store.models()) <= set(LINES) else {}
     added = []
     for name, values in wanted.items():
         model = ModelName(name)
         registry = store.registry(model)
+        if registry.exists():
+            store.bring_up(model)
         if registry.exists() or registry.is_foreign():
             continue
         _add_line(store, model, values)

@@ -13,6 +13,7 @@ from modelstore import manifest
 from modelstore.errors import StoreError
 from modelstore.hashing import Digest, digest_of
 from modelstore.ops.card import MODEL_INFO, README
+from modelstore.reading import read_file
 from modelstore.store import MANIFEST
 
 
@@ -39,7 +40,7 @@ def own_files(directory: Path) -> dict[str, Digest]:
 
 def _read(path: Path) -> bytes | None:
     try:
-        return path.read_bytes()
+        return read_file(path)
     except OSError:
         return None
 

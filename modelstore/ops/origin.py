@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from modelstore.errors import ConflictError, UsageError
+from modelstore.blobs.source import FileSource
+from modelstore.errors import ConflictError, StoreError, UsageError
 from modelstore.names import ModelName, is_version, parse_version
 from modelstore.ops import leftover, working
 from modelstore.ops.card import MODEL_INFO
@@ -17,6 +18,9 @@ from modelstore.ops.tree import Found, Tree, walk
 from modelstore.registry import VIEW
 from modelstore.state import State, empty_document
 from modelstore.store import MANIFEST, META, Store, model_of_path
+
+_MOST_INFO = 4 << 20
+"""Bytes of a `model_info.json` that is understood."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +123,9 @@ class Info:
     def of(cls, path: Path) -> Info:
         """Read it; what cannot be read says nothing."""
         try:
-            value = json.loads((path / MODEL_INFO).read_bytes())
-        except (OSError, ValueError):
+            with FileSource(path / MODEL_INFO) as source:
+                value = json.loads(source.read(0, min(source.size, _MOST_INFO)))
+        except (StoreError, ValueError, RecursionError):
             return cls({})
         return cls(value if isinstance(value, dict) else {})
 

@@ -25,6 +25,10 @@ RUNS = "runs"
 """Where trainings work, below `.mstore`; they check out what they start from."""
 
 
+STARTED_FROM = "started_from"
+"""The file in a run's directory that names the version it started from, which so must stay."""
+
+
 def home(store: Store, resolved: Resolved) -> Path:
     """Return the version's own directory.
 
@@ -59,12 +63,22 @@ def target(store: Store, resolved: Resolved, manifest: Manifest, output: Path | 
     if output is not None and output.resolve() not in {own.resolve(), usual.resolve()}:
         _check_outside(store, resolved, manifest, output)
         return output.absolute()
+    _check_own(store, resolved, own)
     if manifest.file(MANIFEST) is not None:
         raise ConflictError(
             f"{resolved} has a file {MANIFEST!r} of its own, which the store's would hide",
             f"mstore checkout {resolved} -o DIR",
         )
     return own
+
+
+def _check_own(store: Store, resolved: Resolved, own: Path) -> None:
+    """Raise where a symlink leads from the version's own directory to one outside the store."""
+    if own.resolve().parent.parent != store.root.resolve():
+        raise ConflictError(
+            f"'{own}' is, or lies below, a symlink to '{own.resolve()}'",
+            f"remove the link, or write elsewhere: mstore checkout {resolved} -o DIR",
+        )
 
 
 def _is_of(known: Checkout, resolved: Resolved) -> bool:

@@ -51,6 +51,7 @@ def set_active(
         return Change(op, active=version, why=why)
 
     if not expect and store.state(resolved.model).active == version:
+        store.bring_up(resolved.model)
         return Moved(resolved.model, version, version)
     store.change(resolved.model, decide)
     return Moved(resolved.model, before, version)
@@ -74,6 +75,8 @@ def set_alias(store: Store, name: str, resolved: Resolved, *, why: str = "") -> 
 
     def decide(state: State) -> Change:
         nonlocal before
+        if state.entry(version) is None:
+            raise NotFoundError(f"{resolved} was removed meanwhile", "run: mstore log")
         before = state.aliases.get(name, "")
         return Change("alias", values={"aliases": {**state.aliases, name: version}}, why=why)
 

@@ -7,28 +7,23 @@ for once more, the version's directory is put in place, and the registry's recor
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from modelstore import disk, manifest
-from modelstore.errors import ConflictError, IntegrityError, StoreError
+from modelstore.blobs.closure import Closure
+from modelstore.errors import ConflictError, IntegrityError
 from modelstore.hashing import Digest, digest_of
 from modelstore.manifest import Manifest
 from modelstore.names import ModelName, Version, is_version, next_version, parse_version
-from modelstore.ops import card
+from modelstore.ops import card, debris
 from modelstore.ops.resolve import Resolved
 from modelstore.ops.stage import Staged
+from modelstore.reading import read_file
 from modelstore.state import Change, Entry, State
 from modelstore.store import MANIFEST, Store
-
-_HALF_WRITTEN = re.compile(
-    r"\.(v\d[^/]*\.[0-9a-f]{8}|(model_registry|(base-)?\d{10})\.json\.\d+\.[0-9a-f]{8})\.tmp\Z"
-)
-"""A version's directory, the registry or a record of it, before it gets its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +75,16 @@ class Publication:
         """Make the version exist, or raise and leave all as it was.
 
         Raises:
-            ConflictError: its number is taken.
-            IntegrityError: a blob has gone since it was staged.
+            ConflictError: its number is taken, or a blob has gone since it was staged.
         """
         added: list[str] = []
+        closure = Closure(store.blobs)
+        closure.of(self._blobs())  # what takes long is done before the lock is taken
 
         def decide(state: State) -> Change:
-            _clear_killed(store, self.model)
+            debris.clear(debris.half_written(store, self.model))
             version = self._number(store, state)
-            self._check_present(store)
+            self._check_present(store, closure)
             generated = self._place(store, version)
             added.append(str(version))
             first = not state.document["versions"]
@@ -120,6 +116,11 @@ class Publication:
             own = [parent.entry.version for parent in self.parents if parent.model == self.model]
             return next_version(taken, after=own[0] if own else None, major=self.major)
         version = parse_version(self.version)
+        if version in state.removed():
+            raise ConflictError(
+                f"{self.model}@{version} was removed, and its number is not given again",
+                f"bring it back with: mstore undelete {self.model}@{version}",
+            )
         entry = state.entry(str(version))
         if entry is not None and entry.id is not None:
             raise ConflictError(
@@ -133,12 +134,24 @@ class Publication:
             )
         return version
 
-    def _check_present(self, store: Store) -> None:
-        for digest in (self.id, *self.staged.needed):
-            if digest not in store.blobs:
-                raise IntegrityError(
-                    f"blob {digest[:12]} has gone while the version was committed", "commit again"
+    def _blobs(self) -> tuple[Digest, ...]:
+        return (self.id, *self.staged.needed)
+
+    def _check_present(self, store: Store, closure: Closure) -> None:
+        """Look for every blob, and all that it is built on, and take back what a gc took away."""
+        closure.refresh()
+        absent = closure.absent(closure.of(self._blobs()))
+        if not absent:
+            return
+        trash = store.blobs.trash()
+        for digest in self._blobs():
+            if not trash.give_back(digest):
+                raise ConflictError(
+                    f"blob '{digest}', or one that it is built on, was removed while "
+                    "the version was committed",
+                    "run the command again",
                 )
+        trash.sync()  # before the record: it names only what is durable
 
     def _place(self, store: Store, version: Version) -> dict[str, str]:
         """Put the version's directory in place; return the digests of what was generated."""
@@ -151,7 +164,7 @@ class Publication:
             self._fill(target, small)
         else:
             _clear_leftover(store, target)
-            _build_aside(target, small)
+            build_aside(target, small)
         names = set(small) - {file.path for file in self.manifest.files} - {MANIFEST}
         generated = {name: digest_of(small[name]) for name in sorted(names)}
         if card.README in self.stale:  # it may have been edited since, so it stays
@@ -209,39 +222,26 @@ def _unregistered(store: Store, model: ModelName, state: State) -> list[Version]
         if is_version(name)
         and name[0] == "v"
         and state.entry(name) is None
-        and not _is_leftover(directory / name)
+        and not is_leftover(directory / name)
     ]
 
 
-def _clear_killed(store: Store, model: ModelName) -> None:
-    """Remove what killed commits left half written; whoever calls this holds the store's lock.
-
-    All of it is written under that lock only, so it is nobody's now.
-    """
-    for directory in (store.root / model, store.meta / "refs" / model):
-        names = os.listdir(directory) if directory.is_dir() else []
-        for path in (directory / name for name in names if _HALF_WRITTEN.match(name)):
-            with suppress(StoreError):  # the next commit tries again
-                disk.remove_tree(path) if path.is_dir() else disk.remove(path)
-
-
-def _is_leftover(directory: Path) -> bool:
+def is_leftover(directory: Path) -> bool:
     """Tell whether a crash left this version directory between placing and registering it."""
     try:
         if set(os.listdir(directory)) != set(card.SMALL):
             return False
-        return manifest.is_manifest((directory / MANIFEST).read_bytes())
+        return manifest.is_manifest(read_file(directory / MANIFEST))
     except OSError:
         return False
 
 
 def _clear_leftover(store: Store, target: Path) -> None:
-    if target.exists() and _is_leftover(target):
-        disk.make_dir(store.meta / "trash")
-        disk.move_new(target, store.meta / "trash" / f"{target.name}.{os.urandom(4).hex()}")
+    if target.exists() and is_leftover(target):
+        store.blobs.trash().put_directory(target, "leftover")
 
 
-def _build_aside(target: Path, small: Mapping[str, bytes]) -> None:
+def build_aside(target: Path, small: Mapping[str, bytes]) -> None:
     """Write the directory under another name beside its own, make it durable, and rename it."""
     aside = target.with_name(f".{target.name}.{os.urandom(4).hex()}.tmp")
     disk.make_new_dir(aside)

@@ -120,7 +120,7 @@ def read_file(store: Store, resolved: Resolved, path: str) -> bytes:
         raise NotFoundError(
             f"{resolved} has no file {path!r}", f"list them: mstore show {resolved}"
         )
-    return b"".join(store.blobs.read(span.blob) for span in file.spans)
+    return b"".join(store.blobs.read(span.blob, most=span.size) for span in file.spans)
 
 
 def load(
@@ -272,7 +272,7 @@ class Reader:
         return found
 
     def _metadata(self, file: FileEntry) -> Mapping[str, str]:
-        header = self._store.blobs.read(file.spans[0].blob)
+        header = self._store.blobs.read(file.spans[0].blob, most=file.spans[0].size)
         value = parse_mapping(header[_LENGTH:], f"the header of {file.path!r}")
         metadata = value.get("__metadata__")
         return metadata if isinstance(metadata, dict) else {}

@@ -16,6 +16,7 @@ from modelstore.names import (
     parse_model,
     parse_ref,
 )
+from modelstore.ops.gone import removed_entry, was_removed
 from modelstore.registry import VIEW
 from modelstore.state import Entry, State
 from modelstore.store import Store, model_of_path
@@ -68,12 +69,18 @@ def resolve(store: Store, text: str, context: Context = NOWHERE) -> Resolved:
     ref = parse_ref(text)
     if ref.model is None and not ref.steps and ref.base in store.models() and not is_version(text):
         ref = Ref(parse_model(ref.base), ACTIVE)
-    if ref.model is not None:
-        return _in_model(store, _known(store, ref.model), ref)
-    model = context.model or _model_here(store, context)
-    if model is not None:
-        return _in_model(store, _known(store, model), ref)
-    return _anywhere(store, ref)
+    model = said_model(store, ref, context)
+    return _anywhere(store, ref) if model is None else _in_model(store, model, ref)
+
+
+def said_model(store: Store, ref: Ref, context: Context) -> ModelName | None:
+    """Return the model that a ref names, or that is meant where it names none; None for any.
+
+    Raises:
+        NotFoundError: there is no such model.
+    """
+    model = ref.model or context.model or _model_here(store, context)
+    return None if model is None else _known(store, model)
 
 
 def resolve_model(store: Store, context: Context = NOWHERE) -> ModelName:
@@ -149,7 +156,7 @@ def _anywhere(store: Store, ref: Ref) -> Resolved:
     if not found:
         if len(misses) == 1:
             raise misses[0]
-        raise NotFoundError(f"no model has a version {str(ref)!r}", "run: mstore log")
+        raise _nowhere(store, ref)
     default = default_model(store)
     for resolved in found:
         if resolved.model == default:
@@ -158,6 +165,14 @@ def _anywhere(store: Store, ref: Ref) -> Resolved:
     raise AmbiguousError(
         f"{str(ref)!r} could be {names}", f"say {found[0].model}@{ref}, or: mstore use MODEL"
     )
+
+
+def _nowhere(store: Store, ref: Ref) -> NotFoundError:
+    for model in store.models():
+        removed = removed_entry(store.state(model), ref.base)
+        if removed is not None:
+            return was_removed(model, removed)
+    return NotFoundError(f"no model has a version {str(ref)!r}", "run: mstore log")
 
 
 def _in_model(store: Store, model: ModelName, ref: Ref) -> Resolved:
@@ -184,6 +199,9 @@ def _base(model: ModelName, state: State, base: str) -> Entry:
     entry = state.entry(base) or state.entry(state.aliases.get(base, ""))
     if entry is not None:
         return entry
+    removed = removed_entry(state, base)
+    if removed is not None:
+        raise was_removed(model, removed)
     if is_version(base):
         raise NotFoundError(f"{model} has no version {base!r}", f"run: mstore log {model}")
     return _by_digest(model, state, base)
@@ -219,7 +237,10 @@ def _pointer(model: ModelName, state: State, base: str, moves: int) -> Entry:
     version = str(history[-1 - moves]["version"])
     entry = state.entry(version)
     if entry is None:
-        raise NotFoundError(f"ACTIVE@{{{moves}}} of {model} was {version}, which was removed")
+        raise NotFoundError(
+            f"ACTIVE@{{{moves}}} of {model} was {version}, which was removed",
+            f"bring it back with: mstore undelete {model}@{version}",
+        )
     return entry
 
 
@@ -253,6 +274,9 @@ def _ancestor(
             )
         parent = by_id.get(entry.parents[nth - 1])
         if parent is None:
+            removed = removed_entry(state, entry.parents[nth - 1])
+            if removed is not None:
+                raise was_removed(model, removed)
             raise NotFoundError(
                 f"the parent of {model}@{entry.version} is not a version of {model}",
                 f"run: mstore show {model}@{entry.version}",

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from modelstore.blobs import FileSource
 from modelstore.errors import ConflictError, IntegrityError
 from modelstore.formats.split import split
-from modelstore.hashing import Digest, FileHasher, Hasher
+from modelstore.hashing import FileHasher, Hasher
 from modelstore.manifest import BlobSpan, FileEntry
-from modelstore.ops.tree import Found
+from modelstore.ops.tree import Found, Seen, seen_of
 from modelstore.progress import Progress
 
 _PIECE = 8 << 20
@@ -27,7 +27,10 @@ class CommittedFile:
 
     def __init__(self, path: Path, name: str) -> None:
         self.name = name
-        self._file = FileSource(path)
+        try:
+            self._file = FileSource(path)
+        except IntegrityError as error:
+            raise _changed(path) from error
         self._status = self._file.status()
         self.size = self._file.size
 
@@ -54,21 +57,24 @@ class CommittedFile:
         Raises:
             ConflictError: somebody wrote to it.
         """
-        now, then = self._file.status(), self._status
-        if (now.st_size, now.st_mtime_ns) != (then.st_size, then.st_mtime_ns):
+        now, then = seen_of(self._file.status()), self.seen
+        if now[:3] != then[:3]:
             raise self.changed()
 
     @property
-    def stamp(self) -> tuple[int, int, int]:
-        """Size in bytes, modification time in nanoseconds and inode when it was opened."""
-        return self._status.st_size, self._status.st_mtime_ns, self._status.st_ino
+    def seen(self) -> Seen:
+        """What it was when it was opened, as `modelstore.ops.tree.seen_of` gives it."""
+        return seen_of(self._status)
 
     def changed(self) -> ConflictError:
         """Return the error that says that somebody wrote to the file."""
-        return ConflictError(
-            f"'{self._file.path}' changed while it was being committed",
-            "commit again when it is whole",
-        )
+        return _changed(self._file.path)
+
+
+def _changed(path: Path) -> ConflictError:
+    return ConflictError(
+        f"'{path}' changed while it was being committed", "commit again when it is whole"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +97,27 @@ class Scanned:
     Attributes:
         found: where it is.
         entry: what the manifest will say.
-        stamp: size, modification time and inode of what was read, as `working.stamp` gives them.
         warning: from the split, which names the file, or "".
+        seen: what it was when it was read, as `modelstore.ops.tree.seen_of` gives it.
     """
 
     found: Found
     entry: FileEntry
-    stamp: tuple[int, int, int]
     warning: str
+    seen: Seen = ()
+
+    @property
+    def changed_before(self) -> bool:
+        """Whether it was written to between being found and being read."""
+        return self.found.seen != self.seen
+
+    @property
+    def changed_since(self) -> bool:
+        """Whether it was written to, replaced or removed since it was read."""
+        try:
+            return seen_of(self.found.source.stat()) != self.seen
+        except OSError:
+            return True
 
 
 def scan(
@@ -147,9 +166,9 @@ def _scan_file(
             hasher.update(piece)
             other()
             advance(len(piece))
-        whole.compare(len(spans), hasher.digest())
         spans.append(BlobSpan(hasher.digest(), span.stop - span.start, span.dtype, span.tensors))
-    digests = whole.digests(len(spans))
+        whole.compare(spans)
+    digests = whole.digests(spans)
     source.check_unchanged()
     entry = FileEntry(
         path=found.path,
@@ -161,7 +180,32 @@ def _scan_file(
         executable=found.executable,
         spans=tuple(spans),
     )
-    return Scanned(found, entry, source.stamp, cut.warning)
+    return Scanned(found, entry, cut.warning, source.seen)
+
+
+def check_one_state(scanned: Sequence[Scanned], listed: Callable[[], Sequence[Found]]) -> None:
+    """Raise unless there was a moment at which all files held what was read of them.
+
+    If each was read as it was found, that is the moment when all were found: what changes later
+    does no harm. Otherwise it can only be now, and nothing may have changed since it was read.
+
+    Args:
+        listed: finds the files again.
+
+    Raises:
+        ConflictError: what was read may be of two states.
+    """
+    if not any(item.changed_before for item in scanned):
+        return
+    for item in scanned:
+        if item.changed_since:
+            raise _changed(item.found.source)
+    now = {found.path for found in listed()}
+    for path in now.symmetric_difference(item.found.path for item in scanned):
+        raise ConflictError(
+            f"{path!r} came or went while its directory was being committed",
+            "commit again when it is whole",
+        )
 
 
 def _pieces(source: CommittedFile, start: int, stop: int) -> Iterator[bytes]:
@@ -175,7 +219,8 @@ class _Whole:
     All hashers release the GIL, so with a second core they take no longer than the slowest.
 
     Args:
-        guess: what the file may hold; as long as every span is as it says, nothing else is hashed.
+        guess: what the file may hold; as long as every span is as it says, only the BLAKE3 is taken
+            of the whole, which then must be the guessed one: a manifest may come from a stranger.
     """
 
     def __init__(
@@ -184,33 +229,41 @@ class _Whole:
         self._source = source
         self._pool = pool
         self._guess = guess
-        self._hasher = FileHasher(source.size)
-        self._late: Future[None] | None = None
+        self._blake3 = Hasher()
+        self._all = FileHasher(source.size)
 
     def begin(self, piece: bytes) -> Callable[[], object]:
-        """Begin to hash the next piece, if need be; return what waits for the end of that."""
-        if self._guess is not None or self._late is not None:
-            return lambda: None
-        return self._pool.submit(self._hasher.update, piece).result
+        """Begin to hash the next piece; return what waits for the end of that."""
+        hasher = self._all if self._guess is None else self._blake3
+        return self._pool.submit(hasher.update, piece).result
 
-    def compare(self, number: int, digest: Digest) -> None:
-        """Take note of the digest of a span; the first that is not the guessed one ends guessing."""
+    def compare(self, spans: Sequence[BlobSpan]) -> None:
+        """Take note of the spans so far; the first that is not the guessed one ends guessing."""
         if self._guess is None:
             return
-        spans = self._guess.spans
-        if number >= len(spans) or spans[number].blob != digest:
-            self._guess, self._late = None, self._pool.submit(self._hash_all)
+        guessed, last = self._guess.spans, len(spans) - 1
+        if last >= len(guessed) or guessed[last].blob != spans[last].blob:
+            self._give_up(spans)
 
-    def digests(self, count: int) -> FileHasher | FileEntry:
-        """Return what has the digests of the file, which has so many spans."""
-        if self._guess is not None and len(self._guess.spans) == count:
-            return self._guess
-        if self._guess is not None:
-            self._hash_all()
-        elif self._late is not None:
-            self._late.result()
-        return self._hasher
+    def digests(self, spans: Sequence[BlobSpan]) -> FileHasher | FileEntry:
+        """Return what has the digests of the file, which consists of ``spans``."""
+        guess = self._guess
+        if guess is not None:
+            if len(guess.spans) == len(spans) and guess.blake3 == self._blake3.digest():
+                return guess
+            self._give_up(spans)
+        return self._all
 
-    def _hash_all(self) -> None:
-        for piece in _pieces(self._source, 0, self._source.size):
-            self._hasher.update(piece)
+    def _give_up(self, spans: Sequence[BlobSpan]) -> None:
+        """Hash what was read so far with all hashers; that it is read again must change nothing."""
+        self._guess = None
+        start = 0
+        for span in spans:
+            again = Hasher()
+            for piece in _pieces(self._source, start, start + span.size):
+                other = self.begin(piece)
+                again.update(piece)
+                other()
+            if again.digest() != span.blob:
+                raise self._source.changed()
+            start += span.size

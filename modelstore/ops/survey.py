@@ -22,6 +22,7 @@ from modelstore.ops.foreign import KEPT, Foreign, read_json, read_registry, vers
 from modelstore.ops.foreign_entry import Told, entry_values, told
 from modelstore.ops.resolve import Resolved
 from modelstore.ops.tree import Found, Tree, walk
+from modelstore.reading import read_file
 from modelstore.registry import VIEW, Registry
 from modelstore.state import Entry, State
 from modelstore.store import META, Store, is_store
@@ -159,7 +160,12 @@ class _Survey:
         if state.newest_stored() and not registry.has_records() and not plans:
             remarks.append(f"the content of {model} is neither in the store nor in its directories")
         remarks += edits.remarks
-        return ModelPlan(model, "mstore", tuple(plans), remarks=tuple(remarks), edits=edits)
+        ahead = registry.ahead()
+        if ahead:
+            remarks.append(f"{ahead} changes of {model} are in its journal only, as after git pull")
+        return ModelPlan(
+            model, "mstore", tuple(plans), remarks=tuple(remarks), edits=edits, ahead=ahead
+        )
 
     def _added(self, model: ModelName, state: State, edits: Edits) -> Iterator[VersionPlan]:
         """Yield a plan for each directory of a version that is new, or was listed as missing."""
@@ -314,7 +320,7 @@ def _newest(files: list[Found]) -> str:
 
 def _read(path: Path) -> bytes | None:
     try:
-        return path.read_bytes()
+        return read_file(path)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
     except OSError as error:

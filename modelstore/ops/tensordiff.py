@@ -22,6 +22,9 @@ from modelstore.values import NumpyArrays, as_wide, check_fit
 _PIECE = 8 << 20
 """Bytes of a part of a larger span that are read at once."""
 
+_MOST_REPEATED = 4
+"""Times that values which a view repeats are compared; beyond, each of them is once."""
+
 _AT_ONCE = 1 << 16
 """Bytes that are compared at once: 215 M values a second on one core, 56 M with a whole block."""
 
@@ -70,6 +73,8 @@ def _pieces(store: Store, one: Located) -> Generator[Bytes, None, None]:
         yield from store.blobs.blocks(span.blob)
     elif _is_row_major(tensor):
         yield from _part(store, one)
+    elif math.prod(tensor.shape) * item_size(tensor.dtype) > _MOST_REPEATED * span.size:
+        yield from store.blobs.blocks(span.blob)  # one value, said to stand for terabytes
     else:
         flat = NumpyArrays(raw=True).flat(
             whole_values(read_span(store, span), tensor.dtype), tensor.dtype

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from modelstore.blobs.source import FileSource
 from modelstore.errors import ConflictError, NotFoundError, UsageError
-from modelstore.names import parse_path, path_key, printable
+from modelstore.names import collision, parse_path, printable
 
 IGNORE_FILE = ".mstoreignore"
 
@@ -47,6 +48,13 @@ DEFAULT_RULES = (
 """
 
 
+Seen = tuple[int, ...]
+"""Size in bytes, times of the last write and of the last change in nanoseconds, inode; or nothing."""
+
+_MOST_RULES = 1 << 20
+"""Bytes of an `.mstoreignore`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """A file that becomes content.
@@ -56,12 +64,14 @@ class Found:
         source: where its bytes lie.
         size: in bytes, when it was found.
         executable: whether its owner may run it.
+        seen: what tells whether it changed since, as `seen_of` gives it; () where nobody asks.
     """
 
     path: str
     source: Path
     size: int
     executable: bool
+    seen: Seen = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +93,10 @@ def walk(root: Path, *, follow_symlinks: bool = False) -> Tree:
     """
     if root.is_file():
         return Tree((_found(root, parse_path(root.name)),), ())
+    if root.exists() and not root.is_dir():
+        raise UsageError(
+            f"'{root}' is neither a file nor a directory", "give the directory of a model"
+        )
     if not root.is_dir():
         raise NotFoundError(f"there is no file or directory '{root}'", "check the path")
     files: list[Found] = []
@@ -152,14 +166,29 @@ def _found(source: Path, path: str) -> Found:
     status = source.stat()
     if not stat.S_ISREG(status.st_mode):
         raise UsageError(f"{path!r} is not a regular file", "commit a directory or a file")
-    return Found(path, source, status.st_size, bool(status.st_mode & stat.S_IXUSR))
+    executable = bool(status.st_mode & stat.S_IXUSR)
+    return Found(path, source, status.st_size, executable, seen_of(status))
+
+
+def seen_of(status: os.stat_result) -> Seen:
+    """Return what differs once a file was written to or replaced.
+
+    The time of the last change of the inode is part of it, as nobody can set that one back.
+    """
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
 def _own_rules(root: Path) -> list[str]:
-    try:
-        text = (root / IGNORE_FILE).read_text(encoding="utf-8")
-    except FileNotFoundError:
+    path = root / IGNORE_FILE
+    if not path.exists():
         return []
+    try:
+        with FileSource(path) as source:
+            text = source.read(0, min(source.size, _MOST_RULES)).decode("utf-8")
+            if source.size > _MOST_RULES:
+                raise UsageError(f"'{path}' is larger than {_MOST_RULES} bytes", "shorten it")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"'{path}' is not UTF-8 text", "write it in UTF-8") from error
     rows = (row.strip() for row in text.splitlines())
     return [row for row in rows if row and not row.startswith("#")]
 
@@ -180,10 +209,9 @@ def _ignored(path: str, is_dir: bool, rules: list[str]) -> bool:
 
 
 def _refuse_collisions(files: list[Found]) -> None:
-    seen: dict[str, str] = {}
-    for file in files:
-        other = seen.setdefault(path_key(file.path), file.path)
-        if other != file.path:
-            raise ConflictError(
-                f"{other!r} and {file.path!r} are one file on some systems", "rename one of them"
-            )
+    found = collision(file.path for file in files)
+    if found:
+        raise ConflictError(
+            f"{found[0]!r} and {found[1]!r} cannot lie side by side on some systems",
+            "rename one of them",
+        )

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from modelstore.blobs.closure import stamp_of
 from modelstore.errors import IntegrityError, NewerFormatError, NotFoundError
 from modelstore.hashing import Digest
 from modelstore.manifest import Manifest
@@ -54,8 +55,9 @@ class Usage:
         versions: those that were asked for, oldest first within their model.
         logical: the files of all versions together.
         stored: everything in blobs/.
-        reclaimable: frames that no version needs; None where something could not be read, so that
-            nobody can tell.
+        reclaimable: frames that no version needs, and the trash; None where something could not be
+            read, so that nobody can tell.
+        trash: what was taken out of use, and a gc will remove for good.
         hydrated: files of all versions in their own directories.
         unreadable: versions and blobs that are not here or damaged.
     """
@@ -64,6 +66,7 @@ class Usage:
     logical: int
     stored: int
     reclaimable: int | None
+    trash: int
     hydrated: int
     unreadable: tuple[str, ...]
 
@@ -94,11 +97,13 @@ def usage(store: Store, *, model: ModelName | None = None, only: Resolved | None
         for resolved, manifest, closure in needs
     ]
     unneeded = frames.size(digest for digest in frames.sizes if digest not in counted)
+    trash = sum(item.size() for item in store.blobs.trash().content())
     return Usage(
         versions=tuple(row for row in rows if _is_asked_for(row.resolved, model, only)),
         logical=sum(row.logical for row in rows),
         stored=sum(frames.sizes.values()),
-        reclaimable=None if frames.unreadable else unneeded,
+        reclaimable=None if frames.unreadable else unneeded + trash,
+        trash=trash,
         hydrated=sum(row.hydrated for row in rows),
         unreadable=tuple(frames.unreadable),
     )
@@ -138,7 +143,8 @@ class _Frames:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._bases: dict[Digest, tuple[Digest, ...]] = {}
-        self.sizes = {d: store.blobs.path(d).stat().st_size for d in store.blobs.iter_digests()}
+        stamps = ((d, stamp_of(store.blobs.path(d))) for d in store.blobs.iter_digests())
+        self.sizes = {digest: stamp[-1] for digest, stamp in stamps if stamp is not None}
         self.unreadable: list[str] = []
 
     def size(self, digests: Iterable[Digest]) -> int:

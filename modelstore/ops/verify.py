@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from modelstore import disk
 from modelstore import manifest as manifests
 from modelstore.errors import IntegrityError, NotFoundError, StoreError
 from modelstore.hashing import FileHasher, digest_of
@@ -17,6 +18,7 @@ from modelstore.ops import working
 from modelstore.ops.absent import Presence
 from modelstore.ops.resolve import Resolved
 from modelstore.progress import Progress, silent
+from modelstore.reading import read_file
 from modelstore.store import MANIFEST, Store
 
 
@@ -115,16 +117,19 @@ def active_versions(store: Store) -> list[Resolved]:
 def _manifest_problems(store: Store, resolved: Resolved, manifest: Manifest) -> Iterator[Problem]:
     if digest_of(manifests.encode(manifest)) != resolved.id:
         yield Problem(MANIFEST, (), "its fingerprints are not those of its files")
-    if resolved.id is not None and resolved.id not in store.blobs:
-        yield Problem(MANIFEST, (), "it is in the version's directory only, not in the store")
+    if resolved.id is not None and not store.blobs.is_sound(resolved.id):
+        lost = "is damaged in" if resolved.id in store.blobs else "is not in"
+        yield Problem(MANIFEST, (), f"it {lost} the store; the version's directory has it")
     if manifest.file(MANIFEST) is not None:
         return  # the directory may hold the version's own file of that name
     directory = store.version_dir(resolved.model, resolved.entry.version)
     try:
-        published = (directory / MANIFEST).read_bytes()
+        published = read_file(directory / MANIFEST)
     except FileNotFoundError:
         yield Problem(MANIFEST, (), "it is missing", directory)
         return
+    except OSError as error:
+        raise disk.explain(error, directory / MANIFEST, "read") from error
     if digest_of(published) != resolved.id:
         yield Problem(MANIFEST, (), "it is not what was committed", directory)
 

@@ -20,8 +20,9 @@ from modelstore.canonical import line, parse_mapping
 from modelstore.errors import IntegrityError, StoreError
 from modelstore.hashing import Digest, Hasher, digest_of, parse_digest
 from modelstore.manifest import FileEntry, Manifest
-from modelstore.names import ModelName, parse_model
+from modelstore.names import ModelName, parse_model, parse_path
 from modelstore.ops.resolve import Resolved
+from modelstore.reading import read_file
 from modelstore.store import Store
 
 _SCHEMA = "mstore/checkout/1"
@@ -104,8 +105,11 @@ def is_recorded(
 
 def forget(store: Store, path: Path) -> None:
     """Remove the record of ``path``, if that can be done; a stale one is found out by its stamps."""
+    record = _record_path(store, path)
     with suppress(StoreError):
-        disk.remove(_record_path(store, path))
+        if record.exists():
+            disk.remove(record)
+            disk.sync_dir(record.parent)
 
 
 def checkout_at(store: Store, path: Path) -> Checkout | None:
@@ -150,11 +154,22 @@ def compare(directory: Path, manifest: Manifest, known: Checkout | None) -> Diff
     modified, missing = [], []
     for file in manifest.files:
         path = directory / file.path
-        if not path.is_file() or path.is_symlink():
+        if passes_link(directory, path):
+            modified.append(file.path)
+        elif not path.is_file() or path.is_symlink():
             missing.append(file.path) if not path.exists() else modified.append(file.path)
         elif not holds(path, file, known):
             modified.append(file.path)
     return Differences(tuple(modified), tuple(missing))
+
+
+def passes_link(directory: Path, path: Path) -> bool:
+    """Tell whether a directory between ``directory`` and ``path`` is a symlink.
+
+    What is below one lies elsewhere: it is not ours to write to or to remove.
+    """
+    between = [parent for parent in path.parents if parent.is_relative_to(directory)]
+    return any(parent.is_symlink() for parent in between if parent != directory)
 
 
 def holds(path: Path, file: FileEntry, known: Checkout | None) -> bool:
@@ -242,14 +257,14 @@ def _record_path(store: Store, path: Path) -> Path:
 
 def _load(store: Store, path: Path) -> Checkout | None:
     try:
-        value = parse_mapping(path.read_bytes(), path.name)
+        value = parse_mapping(read_file(path), path.name)
         return Checkout(
             path=store.root.resolve() / value["path"],
             model=parse_model(value["model"]),
             version=str(value["version"]),
             id=parse_digest(value["id"]),
             made_at=int(value["made_at"]),
-            files={name: _noted(row) for name, row in value["files"].items()},
+            files={parse_path(name): _noted(row) for name, row in value["files"].items()},
             partial=value.get("partial") is True,
         )
     except (OSError, IntegrityError, KeyError, ValueError, TypeError):

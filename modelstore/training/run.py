@@ -24,6 +24,7 @@ from modelstore.names import ModelName
 from modelstore.ops import working
 from modelstore.ops.checkout import checkout
 from modelstore.ops.commit import CommitOptions, Committed, commit
+from modelstore.ops.place import STARTED_FROM
 from modelstore.ops.resolve import Context, Resolved, resolve
 from modelstore.progress import Progress, silent
 from modelstore.sizes import human_size
@@ -240,6 +241,7 @@ def _fetch_base(store: Store, run: Plan, place: Path, progress: Progress) -> Pat
         return run.directory
     if run.version is None:
         return download(run.base)
+    disk.create(place / STARTED_FROM, f"{run.version}\n".encode())
     target = place / "base"
     checkout(store, run.version, output=target, progress=progress)
     working.forget(store, target)  # nobody edits what lies in a run

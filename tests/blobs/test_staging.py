@@ -11,6 +11,7 @@ import pytest
 from modelstore.blobs import BlobStore, remove_abandoned
 from modelstore.blobs.staging import Staging
 from modelstore.errors import LockTimeoutError
+from modelstore.locks import locked
 
 STAGE = """
 import sys
@@ -57,3 +58,15 @@ def test_two_at_once(store: BlobStore):
             assert not one.is_alone()
             assert not two.is_alone()
         assert one.is_alone()
+
+
+def test_locks_of_those_who_never_had_a_directory_go(store: BlobStore):
+    """Unless somebody holds one, and so is about to make its directory."""
+    dead, live = store.root / "tmp/dead.lock", store.root / "tmp/live.lock"
+    dead.write_bytes(b"")
+    dead.with_suffix(".owner").write_text("{}")
+    with locked(live):
+        assert remove_abandoned(store.root) == 0
+        assert live.exists()
+    assert not dead.exists()
+    assert not dead.with_suffix(".owner").exists()

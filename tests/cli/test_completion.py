@@ -30,6 +30,7 @@ CASES = [
     ("checkout -M llama_1b A", "ACTIVE"),
     ("log llama_8b@", ""),
     ("help che", "checkout"),
+    ("undelete ", ""),
     ("log nobody@", ""),
 ]
 

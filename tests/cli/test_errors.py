@@ -22,13 +22,18 @@ NEEDED = {
     "train": ("llama_1b", "--data", "rows.jsonl"),
     "set-active": ("v1.0",),
     "note": ("v1.0", "text"),
+    "rm": ("v1.0",),
+    "undelete": ("v1.0",),
     "diff": ("v1.0",),
     "completion": ("bash",),
 }
 """The arguments that a command cannot do without."""
 
-STORELESS = {"init", "completion", "help"}
-TAKES_A_REF = ("log", "show", "set-active", "note", "checkout", "path", "diff", "verify", "du")
+STORELESS = {"init", "completion", "help", "doctor"}
+TAKES_A_REF = (
+    *("log", "show", "set-active", "note", "checkout", "path", "diff", "verify", "du"),
+    *("rm", "undelete"),
+)
 TAKES_A_MODEL = ("use", "list", "active", "rollback", "status")
 
 
@@ -252,11 +257,12 @@ def test_an_edited_registry_is_noticed_and_not_used(place: Path) -> None:
 
 
 def test_a_damaged_setting_is_named(place: Path) -> None:
-    """A config.json that is no JSON is an error about that file."""
+    """A config.json that is no JSON stops no command, and is said."""
     (place / "tuned_models/.mstore/config.json").write_text("{")
     done = run("use")
-    assert done.code == 6
+    assert done.code == 0
     assert "config.json" in done.err
+    assert "mstore fsck --repair" in done.err
 
 
 @pytest.mark.parametrize(

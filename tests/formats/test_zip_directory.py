@@ -35,6 +35,14 @@ def patched(at: int, form: str, value: int) -> bytes:
     return bytes(data)
 
 
+def two_outside() -> bytes:
+    """Return a good file whose last two entries claim to lie behind its end, as fuzzing found."""
+    data, last = bytearray(GOOD), GOOD.rindex(b"PK\1\2")
+    for number, at in enumerate((last, GOOD.rindex(b"PK\1\2", 0, last))):
+        struct.pack_into("<I", data, at + 42, (2 - number) << 24)
+    return bytes(data)
+
+
 END = len(GOOD) - 22
 ZIP_LIES = {
     "central: deflated": patched(CENTRAL + 10, "<H", 8),
@@ -46,6 +54,7 @@ ZIP_LIES = {
     "central: a zip64 size that is missing": patched(CENTRAL + 24, "<I", 0xFFFFFFFF),
     "central: an offset outside": patched(CENTRAL + 42, "<I", 0x7FFFFFFF),
     "central: an offset inside": patched(CENTRAL + 42, "<I", 1),
+    "central: two offsets outside": two_outside(),
     "central: another disk": patched(CENTRAL + 34, "<H", 1),
     "local: another name": patched(STORAGE + 31, "<B", 0x41),
     "local: a size": patched(STORAGE + 18, "<I", 5),

@@ -223,7 +223,7 @@ def test_a_removed_version_is_not_adopted_again(model: Path) -> None:
     adopt(model.parent)
     store = Store(model.parent)
     store.change(
-        MODEL, lambda _: Change("rm", versions={"v1.1": None}, values={"removed": ["v1.1"]})
+        MODEL, lambda _: Change("rm", versions={"v1.1": None}, removed={"v1.1": {}})
     )
     plan = plan_adopt(model.parent)
     assert not plan.pending

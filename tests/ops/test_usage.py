@@ -10,7 +10,9 @@ from modelstore import disk
 from modelstore.names import ModelName
 from modelstore.ops.checkout import checkout, release
 from modelstore.ops.commit import CommitOptions, commit
+from modelstore.ops.gc import gc, plan_gc
 from modelstore.ops.resolve import resolve
+from modelstore.ops.rm import plan_rm, rm
 from modelstore.ops.usage import usage
 from modelstore.store import Store
 from tests.models import files_of, write_model
@@ -110,3 +112,15 @@ def test_an_empty_store_costs_nothing(store: Store) -> None:
     """No versions, no bytes, and no division by zero."""
     found = usage(store)
     assert (found.versions, found.stored, found.ratio, found.reclaimable) == ((), 0, 0.0, 0)
+
+
+def test_the_trash_is_reclaimable(line: Store) -> None:
+    """What a gc took away still lies on the disk, until it is purged."""
+    rm(line, plan_rm(line, [resolve(line, "v1.1")]))
+    before = usage(line).reclaimable
+    gc(line, plan_gc(line))
+    found = usage(line)
+    assert found.reclaimable == found.trash == before
+    gc(line, plan_gc(line, purge_now=True))
+    found = usage(line)
+    assert (found.reclaimable, found.trash) == (0, 0)

@@ -215,7 +215,7 @@ def _view(registry: Registry, document: Document) -> Iterator[Finding]:
     if said == document:
         return
     if view is None:
-        yield _missing(name, document)
+        yield _note(name, "is missing; the next change writes it")
     elif said is None:
         yield Finding("registry", name, "is not what mstore wrote: it was edited, or is damaged")
     elif said["seq"] < document["seq"] and registry.records.vouch_for(said):
@@ -230,19 +230,14 @@ def _journal(registry: Registry, document: Document) -> Iterator[Finding]:
     whole = whole_journal(registry.records, document["head"])
     if data == whole or (data is None and not whole):
         return
-    if data is None:
-        yield _missing(name, document)
-    elif whole.startswith(data) and whole.count(b"\n") - data.count(b"\n") == 1:
-        yield _note(name, "lacks its newest line, as after a crash; the next change adds it")
+    lost = whole.removeprefix(data or b"").count(b"\n") if whole.startswith(data or b"") else 0
+    if 0 < lost <= len(registry.records.numbers()):
+        lines = "its newest line" if lost == 1 else f"its newest {lost} lines"
+        yield _note(name, f"lacks {lines}, as after a crash; the next change adds what is missing")
+    elif data is None:
+        yield Finding("registry", name, "is missing")
     else:
         yield Finding("registry", name, "is not the records in order: it was edited, or is damaged")
-
-
-def _missing(name: str, document: Document) -> Finding:
-    """Return what to say of a file that is not there; the first change may have been killed."""
-    if document["seq"] > 1:
-        return Finding("registry", name, "is missing")
-    return _note(name, "is missing, as after a crash; the next change writes it")
 
 
 def _note(name: str, what: str) -> Finding:

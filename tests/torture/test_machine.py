@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -32,6 +33,8 @@ from tests.builders import safetensors_bytes
 from tests.crashes import crashes
 from tests.models import weights
 from tests.torture.length import LONG, SHARED_MEMORY
+
+pytestmark = pytest.mark.timeout(3600 if LONG else 300)
 
 Content: TypeAlias = dict[str, bytes]
 

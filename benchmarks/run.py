@@ -19,6 +19,7 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 
+import backups
 import coder
 import durability
 import many_versions
@@ -37,7 +38,17 @@ ROOT = Path(__file__).resolve().parent.parent
 TIMED = ("full", "big")
 """The histories that are repeated, and whose speeds are reported; others are stored once."""
 
-NAMES = ("start-up", "registry", "durability", "size", "peers", "coder", "targets", "memory")
+NAMES = (
+    "start-up",
+    "registry",
+    "durability",
+    "size",
+    "peers",
+    "coder",
+    "targets",
+    "memory",
+    "backups",
+)
 """Every benchmark, in the order they run."""
 
 
@@ -55,6 +66,7 @@ def main() -> None:
         "coder": lambda: coder.report(work, histories),
         "targets": lambda: Targets(work, histories, options.rounds).report(),
         "memory": lambda: memory.report(work, options.size),
+        "backups": lambda: backups.report(work, histories),
     }
     print(machine(), flush=True)
     failed = []

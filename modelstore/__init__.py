@@ -1,6 +1,7 @@
 """Git for model weights: every fine-tune is a version, and a version costs what changed.
 
-`open` gives a store; see `modelstore.api`. Neither numpy nor torch is loaded before they are needed.
+`open` gives a store, and `clone` makes one of what a remote has; see `modelstore.api`. Neither
+numpy nor torch is loaded before they are needed.
 """
 
 from __future__ import annotations
@@ -11,13 +12,19 @@ from modelstore.errors import StoreError
 
 if TYPE_CHECKING:
     from modelstore.api import Framework, ModelStore
+    from modelstore.api import clone_store as clone
     from modelstore.api import open_store as open  # noqa: A004  (modelstore.open reads like open)
 
 __version__ = "0.1.0"
 
-__all__ = ["open", "ModelStore", "Framework", "StoreError", "__version__"]
+__all__ = ["open", "clone", "ModelStore", "Framework", "StoreError", "__version__"]
 
-_IN_API = {"open": "open_store", "ModelStore": "ModelStore", "Framework": "Framework"}
+_IN_API = {
+    "open": "open_store",
+    "clone": "clone_store",
+    "ModelStore": "ModelStore",
+    "Framework": "Framework",
+}
 
 
 def __dir__() -> list[str]:

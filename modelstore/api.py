@@ -20,14 +20,16 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from modelstore import disk
+from modelstore.api_remotes import NOTHING, Environment, RemoteVerbs
 from modelstore.errors import UsageError
 from modelstore.names import parse_model
 from modelstore.ops import checkout as checking_out
+from modelstore.ops import clone as cloning
 from modelstore.ops import commit as committing
 from modelstore.ops import diff as diffing
 from modelstore.ops import fsck as checking
 from modelstore.ops import gc as collecting
-from modelstore.ops import history, pointer, read
+from modelstore.ops import history, pointer, present, read
 from modelstore.ops import mend as mending
 from modelstore.ops import rm as removing
 from modelstore.ops import undelete as undeleting
@@ -66,7 +68,33 @@ def open_store(path: PathLike | None = None) -> ModelStore:
     return ModelStore(Store(find(Path.cwd() if path is None else Path(path))))
 
 
-class ModelStore:
+def clone_store(
+    url: str,
+    path: PathLike,
+    *models: str,
+    lazy: bool = False,
+    environment: Environment = NOTHING,
+) -> ModelStore:
+    """Make a new store of what a remote has.
+
+    Args:
+        url: the remote's address.
+        path: a directory that does not exist, or is empty.
+        models: those that are wanted; all where none is named.
+        lazy: bring weights only when a version is read.
+        environment: variables that may hold credentials, as in `os.environ`.
+
+    Raises:
+        ConflictError: there is something at ``path``.
+        NotFoundError: there is no store at ``url``.
+        IntegrityError, RemoteError: what came is damaged; the remote failed.
+    """
+    names = [parse_model(model) for model in models]
+    done = cloning.clone(url, Path(path), names, lazy=lazy, environment=environment)
+    return ModelStore(done.store)
+
+
+class ModelStore(RemoteVerbs):
     """A store of models and their versions.
 
     Attributes:
@@ -300,6 +328,7 @@ class ModelStore:
             IntegrityError: a blob is damaged.
         """
         resolved = self.resolve(ref)
+        present.require(self.store, resolved)
         manifest = self.store.manifest(resolved.model, resolved.entry)
         arrays = _arrays(framework, raw=raw)
         return read.load(self.store, manifest, arrays, _listed(files), ref=str(resolved))
@@ -318,6 +347,7 @@ class ModelStore:
             framework, raw, files: as for `load`.
         """
         resolved = self.resolve(ref)
+        present.require(self.store, resolved)
         manifest = self.store.manifest(resolved.model, resolved.entry)
         arrays = _arrays(framework, raw=raw)
         return read.Reader(self.store, manifest, arrays, _listed(files), ref=str(resolved))
@@ -351,6 +381,7 @@ class ModelStore:
 
         It is one of the system's: a store that may only be read is read all the same.
         """
+        present.require(self.store, resolved)
         manifest = self.store.manifest(resolved.model, resolved.entry)
         wanted = [file for file in manifest.files if read.fits(file, files)]
         with TemporaryDirectory(prefix="mstore-") as temporary:

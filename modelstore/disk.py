@@ -30,13 +30,10 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_LINKS = {errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EXDEV, errno.ENOSYS}
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _COPY_PIECE = 8 << 20
-_BUSY = {5, 32}
-"""ERROR_ACCESS_DENIED and ERROR_SHARING_VIOLATION: on Windows a scanner has the file open."""
+_BUSY = {5, 32}  # ERROR_ACCESS_DENIED, ERROR_SHARING_VIOLATION: a scanner has the file open
+_PATIENCE = 2.5  # seconds until that is an error
 
-_PATIENCE = 2.5
-"""Seconds until a busy file is an error."""
-calls = Syscalls()
-"""What everything below is made of; exchanged by tests alone."""
+calls = Syscalls()  # what everything below is made of; exchanged by tests alone
 
 
 @contextmanager
@@ -61,9 +58,8 @@ def explain(error: OSError, path: Path, doing: str) -> StoreError:
             "free some space: mstore gc --purge-now; or: mstore checkout --release REF",
         )
     reason = os.strerror(error.errno) if error.errno else str(error)
-    hint = ""
-    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
-        hint = f"check the permissions: ls -ld '{path.parent}'"
+    denied = error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}
+    hint = f"check the permissions: ls -ld '{path.parent}'" if denied else ""
     return StoreError(f"cannot {doing} '{path}': {reason}", hint)
 
 
@@ -88,12 +84,13 @@ def make_dir(path: Path) -> None:
             sync_dir(directory.parent)
 
 
-def make_dirs_in(parent: Path, names: Iterable[str]) -> None:
-    """Create directories in ``parent``, durable with one sync; existing ones are left alone."""
+def make_dirs_in(parent: Path, names: Iterable[str], *, sync: bool = True) -> None:
+    """Create directories in ``parent``, durable with one ``sync``; existing ones are left alone."""
     for name in names:
         with explained(parent / name, "create"), suppress(FileExistsError):
             calls.mkdir(parent / name)
-    sync_dir(parent)
+    if sync:
+        sync_dir(parent)
 
 
 def make_new_dir(path: Path) -> None:

@@ -54,9 +54,7 @@ _GITIGNORE = """\
 !model_info.json
 /.mstore/
 """
-_DIRECTORIES = (
-    *("blobs", "tmp", "refs", "trash", "quarantine", "adopted", "locks", "runs", "checkouts"),
-)
+_DIRECTORIES = ("tmp", "refs", "trash", "quarantine", "adopted", "locks", "runs", "checkouts")
 
 
 class Store:
@@ -194,7 +192,8 @@ class Store:
 
     def prepare(self) -> None:
         """Make `.mstore` complete; a fresh Git clone of the small files comes without it."""
-        if not ((self.meta / "format.json").is_file() and (self.meta / "locks").is_dir()):
+        wanted = [self.meta / "blobs", *(self.meta / name for name in _DIRECTORIES)]
+        if not ((self.meta / "format.json").is_file() and all(map(Path.is_dir, wanted))):
             _create_meta(self.meta)
 
     # --- configuration
@@ -319,9 +318,8 @@ def model_of_path(store: Store, path: Path) -> tuple[ModelName, str] | None:
 def _create_meta(meta: Path) -> None:
     from modelstore.blobs import BlobStore
 
-    disk.make_dir(meta)
-    disk.make_dirs_in(meta, _DIRECTORIES)
     BlobStore(meta).create()
+    disk.make_dirs_in(meta, _DIRECTORIES, sync=False)  # the sync that names format.json is theirs
     for lock in (locks.store_lock(meta), locks.gc_lock(meta)):
         locks.make(lock)  # so that a full disk has them, too
     if not (meta / "format.json").exists():

@@ -59,7 +59,18 @@ class Syscalls:
         os.truncate(path, size)
 
     def fsync(self, handle: int) -> None:
-        """Make a file's bytes, or a directory's names, durable."""
+        """Make a file's bytes, or a directory's names, durable.
+
+        macOS leaves them in the drive's cache unless told otherwise; SQLite asks in the same way.
+        """
+        if sys.platform == "darwin":
+            import fcntl
+
+            try:
+                fcntl.fcntl(handle, fcntl.F_FULLFSYNC)
+                return
+            except OSError:  # a file system that does not know it, as those of shares
+                pass
         os.fsync(handle)
 
     def syncfs(self, handle: int) -> None:

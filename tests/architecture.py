@@ -32,6 +32,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("modelstore.ops",),
     ("modelstore.integrations.tensors", "modelstore.integrations.transformers"),
     ("modelstore.training", "modelstore.server"),
+    ("modelstore.api_remotes",),
     ("modelstore.api",),
     ("modelstore",),
     ("modelstore.integrations", "modelstore.cli"),

@@ -254,3 +254,15 @@ def test_a_version_becomes_a_model_of_transformers(
         assert torch.equal(model(ids).logits, plain(ids).logits)
     assert files_of(opened.store.root) == before
     assert not (opened.store.meta / "tmp").exists()
+
+
+def test_a_store_is_pushed_and_cloned(opened: modelstore.ModelStore, tmp_path: Path) -> None:
+    """The verbs of remotes are methods, and a lazy clone loads what it needs."""
+    url = str(tmp_path / "remote")
+    opened.add_remote("origin", url)
+    assert [one.url for one in opened.remotes()] == [url]
+    assert {one.outcome for one in opened.push()} == {"new"}
+    lazy = modelstore.clone(url, tmp_path / "clone", lazy=True)
+    assert lazy.models() == [str(one.model) for one in opened.fetch()]
+    assert lazy.load("v1.0").keys() == opened.load("v1.0").keys()
+    assert {one.outcome for one in lazy.pull()} == {"same"}

@@ -224,6 +224,23 @@ SEEN: tuple[tuple[str, ...], ...] = (
     ("verify",),
     ("fsck",),
     ("doctor",),
+    ("backup", "kept"),
+    ("backup", "kept", "-n"),
+    ("backup", "half", "-C", "lossy"),
+    ("backup", "list", "half"),
+    ("backup", "check", "half"),
+    ("backup", "check", "gone"),
+    ("backup", "status", "kept"),
+    ("backup", "prune", "kept", "--keep-last", "1"),
+    ("restore", "kept", "back", "llama_1b@v1.0"),
+    ("restore", "kept", "back", "-n"),
+    ("remote", "add", "origin", "there"),
+    ("remote", "list"),
+    ("push",),
+    ("fetch",),
+    ("pull",),
+    ("clone", "there", "cloned"),
+    ("remote", "rm", "origin"),
     ("rm", "v1.1", "-n"),
     ("gc", "--keep-last", "1", "-n"),
     ("gc",),
@@ -256,7 +273,21 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run("-C", store.root, "checkout", "v1.0")
     (store.root / "llama_1b/v1.0/config.json").write_text("{}")
     (store.root / "llama_1b/v1.1/model_info.json").write_text("{}")  # fsck has something to find
+    _backups(place)
     return place
+
+
+def _backups(place: Path) -> None:
+    """Write a store that has lost a blob, and a destination of backups that has lost all frames."""
+    lossy = init(place / "lossy").store
+    commit(lossy, write_model(place / "three", seed=3), ModelName("llama_1b"), CommitOptions())
+    run("-C", lossy.root, "backup", place / "gone")
+    for path in (place / "gone" / "blobs").rglob("*/*"):
+        path.unlink()
+    manifest = lossy.manifest(
+        ModelName("llama_1b"), lossy.state(ModelName("llama_1b")).entries()[0]
+    )
+    lossy.blobs.path(min(manifest.blobs())).unlink()
 
 
 def _change(versions: Mapping[str, Mapping[str, Any]]) -> Any:
@@ -309,7 +340,9 @@ def test_every_command_with_json_is_documented() -> None:
     for name in COMMANDS:
         command = cli.get_command(context, name)
         assert command is not None
-        if any("--json" in parameter.opts for parameter in command.params):
+        further = command.commands.values() if isinstance(command, click.Group) else ()
+        options = [option for one in (command, *further) for option in one.params]
+        if any("--json" in option.opts for option in options):
             takes.add(f"mstore {name}")
     assert takes - {"mstore info"} == set(PAGE.commands)
 

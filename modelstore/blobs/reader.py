@@ -96,7 +96,7 @@ class BlobReader:
             return b""
         size = self.header.block_size
         first, last = start // size, (stop - 1) // size
-        pieces = [self._remembered(index) for index in range(first, last + 1)]
+        pieces = [self.block_kept(index) for index in range(first, last + 1)]
         pieces[-1] = pieces[-1][: stop - last * size]
         pieces[0] = pieces[0][start - first * size :]
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -113,7 +113,7 @@ class BlobReader:
             return raw
         return convert(as_bits(raw, held), held, wanted).view("u1").data
 
-    def _remembered(self, index: int) -> memoryview:
+    def block_kept(self, index: int) -> memoryview:
         """Return a block; the last one is kept, for a sample is read before the whole."""
         last = self._last
         if last is None or last[0] != index:

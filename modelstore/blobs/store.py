@@ -48,10 +48,10 @@ class BlobStore:
         self.lock_timeout = lock_timeout
 
     def create(self) -> None:
-        """Make the directories, durably; those that exist are left alone."""
+        """Make the directories, those of frames durably; those that exist are left alone."""
         blobs = self.root / "blobs"
         disk.make_dir(blobs)
-        disk.make_dir(self.root / "tmp")
+        disk.make_dirs_in(self.root, ["tmp"], sync=False)
         disk.make_dirs_in(blobs, [f"{number:02x}" for number in range(256)])
 
     def path(self, digest: Digest) -> Path:

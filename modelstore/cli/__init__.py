@@ -47,6 +47,25 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "repack",
         "Encode versions anew where that makes them smaller (default: all of them)",
     ),
+    "backup": (
+        "backup",
+        "Back up the whole store to DEST, where only what is new moves; or look after backups",
+    ),
+    "restore": (
+        "restore",
+        "Bring back everything, or models and versions, from the backup at FROM into DIR",
+    ),
+    "remote": ("remote", "Give places elsewhere a name, to push to and to pull from"),
+    "push": (
+        "push",
+        "Send models to a remote (default: origin, and all models that have versions)",
+    ),
+    "fetch": (
+        "fetch",
+        "Bring what a remote has, and change no model (default: origin, all models)",
+    ),
+    "pull": ("pull", "Bring what a remote has, and take it over (default: origin, all models)"),
+    "clone": ("clone", "Make a new store of what a remote has"),
     "doctor": ("doctor", "Check the environment: packages, file system, locks"),
     "completion": ("completion", "Print the shell's completion script"),
     "help": ("help_", "Show the help of mstore or of a command"),

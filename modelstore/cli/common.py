@@ -13,7 +13,15 @@ from modelstore.cli.settings import Settings, settings
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-__all__ = ["Settings", "json_option", "quiet_option", "settings", "silent_option", "store_options"]
+__all__ = [
+    "Settings",
+    "json_option",
+    "key_file_option",
+    "quiet_option",
+    "settings",
+    "silent_option",
+    "store_options",
+]
 
 
 def _set(name: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
@@ -69,6 +77,18 @@ def json_option(function: Function) -> Function:
         expose_value=False,
         callback=_set("json"),
         help="Print JSON (docs/json.md says what is in it).",
+    )(function)
+
+
+def key_file_option(function: Function) -> Function:
+    """Add ``--key-file`` to a command that opens remotes."""
+    return click.option(
+        "--key-file",
+        metavar="FILE",
+        type=click.Path(exists=True, dir_okay=False),
+        expose_value=False,
+        callback=_set("key_file"),
+        help="The key of an encrypted remote; default: MSTORE_KEY_FILE, or MSTORE_PASSPHRASE.",
     )(function)
 
 

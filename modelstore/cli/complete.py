@@ -25,6 +25,17 @@ def removed(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str
     return _offered(ctx, incomplete, _removed)
 
 
+def remotes(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """Return the remotes that begin with what was typed."""
+    return _offered(ctx, incomplete, _remotes)
+
+
+def _remotes(ctx: click.Context) -> list[str]:
+    from modelstore.ops.remotes import known
+
+    return [one.name for one in known(settings(ctx).open())]
+
+
 def _offered(
     ctx: click.Context, incomplete: str, offer: Callable[[click.Context], list[str]]
 ) -> list[str]:

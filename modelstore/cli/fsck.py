@@ -8,10 +8,12 @@ from itertools import groupby
 import click
 
 from modelstore.cli import common, output
+from modelstore.cli.destinations import opened
 from modelstore.ops.findings import Affected, Checked, Finding
 from modelstore.ops.fsck import Level, Subset, parse_subset
 from modelstore.ops.fsck import fsck as check
 from modelstore.ops.mend import repair as mend
+from modelstore.ops.mend_remote import from_remote
 
 _NAMED = 3
 """Tensors, blobs or versions that a line names before it says how many more there are."""
@@ -33,26 +35,45 @@ def _subset(_: click.Context, __: click.Parameter, value: str | None) -> Subset 
     "all; 5% or 500M is the part whose turn it is today.",
 )
 @click.option("--repair", is_flag=True, help="Put right what can be put right; delete nothing.")
+@click.option(
+    "--from",
+    "source",
+    metavar="REMOTE",
+    help="With --repair: bring what is lost back from a remote or a backup, too.",
+)
 @common.store_options
 @common.silent_option("Print problems only.")
 @common.json_option
 @click.pass_context
-def fsck(ctx: click.Context, quick: bool, full: bool, subset: Subset | None, repair: bool) -> int:
+def fsck(
+    ctx: click.Context,
+    quick: bool,
+    full: bool,
+    subset: Subset | None,
+    repair: bool,
+    source: str | None,
+) -> int:
     """Check the whole store, and repair it.
 
     Looks at settings, registries and manifests, at every blob of every version and what it is built
     on, and for leftovers. Without --repair nothing is written. With it, damaged frames are moved to
-    .mstore/quarantine/ and come back from the trash or from checked-out files, and registries are
-    made again from what is left of them. Exits with 1 if anything is wrong; leftovers of killed
-    processes are notes.
+    .mstore/quarantine/ and come back from the trash, from checked-out files, or from --from, and
+    registries are made again from what is left of them. Exits with 1 if anything is wrong;
+    leftovers of killed processes are notes.
     """
     if quick + full + (subset is not None) > 1:
         raise click.UsageError("--quick, --full and --read-data-subset exclude each other.")
+    if source and not repair:
+        raise click.UsageError("--from is for --repair.")
     chosen = common.settings(ctx)
     store = chosen.open()
     level = Level.QUICK if quick else Level.FULL if full else Level.DEFAULT
     with output.progress(chosen) as progress:
-        found = (mend if repair else check)(store, level, subset, progress)
+        if source:
+            with opened(store, source, None) as remote:
+                found = mend(store, level, subset, progress, [from_remote(remote)])
+        else:
+            found = (mend if repair else check)(store, level, subset, progress)
     if chosen.json:
         output.emit("fsck", {"repair": repair, **_as_json(found)})
     else:

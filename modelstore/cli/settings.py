@@ -12,6 +12,9 @@ from modelstore.names import ModelName, parse_model
 from modelstore.ops.resolve import Context
 from modelstore.store import Store, find
 
+KEY_FILE = "MSTORE_KEY_FILE"
+"""The variable that names the file with the key of sealed remotes."""
+
 
 @dataclass(slots=True)
 class Settings:
@@ -26,6 +29,7 @@ class Settings:
     lock_timeout: float | None = None
     json: bool = False
     quiet: bool = False
+    key_file: str = ""
     opened: list[Store] = field(default_factory=list)
 
     def root(self) -> Path:
@@ -44,10 +48,16 @@ class Settings:
             NoStoreError: there is none.
         """
         store = Store(find(Path(self.place() or ".")))
+        store.environment = self.environment()
         if self.lock_timeout is not None:
             store.lock_timeout = self.lock_timeout
         self.opened.append(store)
         return store
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables that may hold credentials of remotes, with what options said."""
+        said = {KEY_FILE: str(Path(self.key_file).absolute())} if self.key_file else {}
+        return {**os.environ, **said}
 
     def context(self) -> Context:
         """Return what fills in the model of a bare ref."""

@@ -66,7 +66,9 @@ class Presence:
         if not count:
             return None
         files = tuple(f for f in manifest.files if any(s.blob in lost for s in f.spans))
-        found = next((place for place in places(self._store, resolved) if _holds(place, files)), None)
+        found = next(
+            (place for place in places(self._store, resolved) if _holds(place, files)), None
+        )
         return Absent(count, files, found) if found is not None else None
 
 

@@ -41,7 +41,9 @@ def small_files(
     for name in small:
         file = manifest.file(name)
         if file is not None:
-            small[name] = b"".join(store.blobs.read(span.blob, most=span.size) for span in file.spans)
+            small[name] = b"".join(
+                store.blobs.read(span.blob, most=span.size) for span in file.spans
+            )
     return {**small, MANIFEST: encoded}
 
 
@@ -76,9 +78,7 @@ def generated(store: Store, resolved: Resolved, manifest: Manifest) -> dict[str,
         list(_parents(store, resolved, manifest)),
         resolved.entry.text("description"),
     )
-    return {
-        name: small[name] for name in SMALL if digest_of(small[name]) == expected.get(name, "")
-    }
+    return {name: small[name] for name in SMALL if digest_of(small[name]) == expected.get(name, "")}
 
 
 def _parents(store: Store, resolved: Resolved, manifest: Manifest) -> Iterator[Resolved]:

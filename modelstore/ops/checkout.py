@@ -18,7 +18,7 @@ from modelstore.errors import DiskFullError, IntegrityError, NotFoundError
 from modelstore.groupsync import GroupSync
 from modelstore.hashing import Hasher
 from modelstore.manifest import FileEntry, Manifest
-from modelstore.ops import card, place, refusal, working
+from modelstore.ops import card, place, present, refusal, working
 from modelstore.ops.refusal import names
 from modelstore.ops.resolve import Resolved
 from modelstore.ops.working import Checkout, checkout_at
@@ -75,6 +75,7 @@ def checkout(
         DiskFullError: no room; nothing was written.
         IntegrityError: a blob is damaged; nothing was changed.
     """
+    present.require(store, resolved, progress)
     manifest = store.manifest(resolved.model, resolved.entry)
     target = place.target(store, resolved, manifest, output)
     wanted = _select(manifest, files)

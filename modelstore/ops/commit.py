@@ -6,7 +6,6 @@ that dies with it.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -14,13 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelstore import disk, manifest
+from modelstore import manifest
 from modelstore.blobs import remove_abandoned
 from modelstore.errors import NotFoundError, StoreError
 from modelstore.hashing import Digest
 from modelstore.manifest import FileEntry, Manifest
-from modelstore.names import ModelName
-from modelstore.ops import working
+from modelstore.names import ModelName, parse_version
 from modelstore.ops.bases import Bases
 from modelstore.ops.heal import heal, mend_manifest
 from modelstore.ops.origin import Info, Place, content, place_of, state_of
@@ -29,6 +27,7 @@ from modelstore.ops.publish import Publication, Published
 from modelstore.ops.resolve import Context, Resolved, resolve
 from modelstore.ops.room import require_room, require_writable
 from modelstore.ops.scan import Scanned, check_one_state, scan
+from modelstore.ops.settle import settle
 from modelstore.ops.stage import stage
 from modelstore.ops.tree import Tree
 from modelstore.progress import Progress, silent
@@ -140,6 +139,8 @@ def commit(
         ConflictError: the version exists, or a file changed while it was read.
         DiskFullError: no room; nothing was changed.
     """
+    if options.version:
+        parse_version(options.version)  # a mistyped one is told before the files are read
     state = state_of(store, model)
     place = place_of(store, path, model, options.version)
     find = partial(content, store, path, place, follow_symlinks=options.follow_symlinks)
@@ -188,7 +189,7 @@ def commit(
         extra=options.extra,
         op=options.op,
     ).publish(store)
-    _settle(store, path, published, scanned, options, place)
+    settle(store, path, published, scanned, place, move=options.move)
     return outcome.created(published, mended)
 
 
@@ -287,46 +288,6 @@ def _schema_warning(
         return ()
     change = f"the tensors have other names, dtypes or shapes than those of {parent}"
     return (f"{change}; to number such a version as a new major one, commit it with --major",)
-
-
-def _settle(
-    store: Store,
-    path: Path,
-    published: Published,
-    scanned: Sequence[Scanned],
-    options: CommitOptions,
-    place: Place,
-) -> None:
-    """Move the files where they belong and note what is checked out where; all is durable now."""
-    target = store.version_dir(published.model, published.entry.version)
-    noted = [item.entry for item in scanned if not item.changed_since]
-    if options.move and not place.adoptable:
-        for item in scanned:
-            _move(item.found.source, target / item.found.path)
-        if path.is_dir():
-            parents = {file.found.source.parent for file in scanned}
-            disk.remove_empty_dirs([*parents, path])
-        working.forget(store, path)
-    elif place.recorded:
-        target = path
-    elif not place.adoptable:
-        return
-    resolved = Resolved(published.model, published.entry)
-    working.record(store, target, resolved, noted)
-
-
-def _move(source: Path, target: Path) -> None:
-    if not source.exists():  # somebody was faster; the store has it
-        return
-    if target.exists():  # README.md or model_info.json, written with the version's directory
-        disk.remove(source)
-        return
-    disk.make_dir(target.parent)
-    try:
-        disk.rename(source, target)
-    except StoreError:  # another file system, where a rename cannot go
-        disk.copy_new(source, target)
-        disk.remove(source)
 
 
 @dataclass(frozen=True, slots=True)

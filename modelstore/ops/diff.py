@@ -14,6 +14,7 @@ from typing import Any
 
 from modelstore.formats.base import View
 from modelstore.manifest import FileEntry, Manifest, Scalar, from_scalars
+from modelstore.ops import present
 from modelstore.ops.read import Located, tensors_by_name
 from modelstore.ops.resolve import Resolved
 from modelstore.ops.tensordiff import Distance, distance
@@ -124,6 +125,8 @@ def diff(
         NotFoundError: a version's content is not here.
         IntegrityError: a blob that had to be read is damaged.
     """
+    for one in (before, after):
+        present.require(store, one)
     old = store.manifest(before.model, before.entry)
     new = store.manifest(after.model, after.entry)
     files = _files(old, new)
@@ -269,7 +272,9 @@ def _config(store: Store, file: FileEntry | None) -> dict[str, Any]:
     if file is None or file.size > _LARGEST_CONFIG:
         return {}
     try:
-        value = json.loads(b"".join(store.blobs.read(span.blob, most=span.size) for span in file.spans))
+        value = json.loads(
+            b"".join(store.blobs.read(span.blob, most=span.size) for span in file.spans)
+        )
     except (ValueError, RecursionError):
         return {}  # content, not configuration of ours: any bytes may be called config.json
     return value if isinstance(value, dict) else {}

@@ -16,7 +16,7 @@ from modelstore.errors import IntegrityError, NewerFormatError, NotFoundError, U
 from modelstore.hashing import Digest
 from modelstore.manifest import Manifest
 from modelstore.names import ModelName
-from modelstore.ops import fsck_frames, fsck_registry, fsck_small
+from modelstore.ops import fsck_frames, fsck_registry, fsck_small, tracking
 from modelstore.ops.findings import Affected, Checked, Finding, in_order
 from modelstore.ops.fsck_files import Files
 from modelstore.ops.fsck_frames import Frames
@@ -181,14 +181,18 @@ class _Check:
         self.named.add(digest)
 
     def _version(self, frames: Frames, resolved: Resolved, manifest: Manifest) -> None:
-        self.named |= manifest.blobs()
+        blobs = manifest.blobs()
+        if tracking.lazy(self.store):
+            blobs &= frames.sizes.keys()  # the others are at the remote
+        self.named |= blobs
         if resolved.id is not None:
             self.named.add(resolved.id)
             frames.require(resolved.id)
             frames.read_all([resolved.id], _uncounted)  # what was read may be the directory's copy
         for file in manifest.files:
             for span in file.spans:
-                frames.require(span.blob, span.size)
+                if span.blob in blobs:
+                    frames.require(span.blob, span.size)
         self.found += fsck_small.check_small_files(self.store, resolved, manifest)
 
     def _with_manifests(self, blobs: Sequence[Finding]) -> Iterator[Finding]:

@@ -22,7 +22,8 @@ from modelstore.reading import read_file
 from modelstore.state import State
 from modelstore.store import MANIFEST, META, Store, format_text
 
-_SETTINGS = {"default_model", "last_model"}
+_MODELS = {"default_model", "last_model"}
+_SETTINGS = _MODELS | {"remotes", "lazy", "cloning"}
 
 
 def check_settings(store: Store) -> Iterator[Finding]:
@@ -46,7 +47,13 @@ def _is_config(store: Store, data: bytes) -> bool:
         return False
     if set(value) - _SETTINGS or data != line(value).encode("utf-8") + b"\n":
         return False
-    return all(is_model(str(name)) and (store.root / name).is_dir() for name in value.values())
+    return all(_is_setting(store, key, said) for key, said in value.items())
+
+
+def _is_setting(store: Store, key: str, said: object) -> bool:
+    if key in _MODELS:
+        return is_model(str(said)) and (store.root / str(said)).is_dir()
+    return isinstance(said, dict if key == "remotes" else str)
 
 
 def mend_settings(store: Store) -> None:
@@ -59,7 +66,7 @@ def mend_settings(store: Store) -> None:
         if data is None or _is_config(store, data):
             return
         value = {k: v for k, v in store.config().items() if k in _SETTINGS}
-        kept = {k: v for k, v in value.items() if is_model(str(v)) and (store.root / v).is_dir()}
+        kept = {key: said for key, said in value.items() if _is_setting(store, key, said)}
         disk.replace(path, line(kept).encode("utf-8") + b"\n")
 
 

@@ -26,8 +26,8 @@ from modelstore.errors import ConflictError, DiskFullError, NotFoundError
 from modelstore.hashing import Digest
 from modelstore.locks import gc_lock, locked
 from modelstore.names import ModelName
-from modelstore.ops import debris, in_use, rm
-from modelstore.ops.live import Live
+from modelstore.ops import debris, in_use, pins, rm
+from modelstore.ops.live import Live, roots
 from modelstore.ops.resolve import Resolved
 from modelstore.ops.retention import Policy, reasons
 from modelstore.store import Store
@@ -155,6 +155,7 @@ def gc(store: Store, plan: GcPlan) -> Collected:
             to be removed.
         DiskFullError: not even a rename found room; purging at once needs none.
     """
+    roots(store)  # first: what is completed next must not look like a store without versions
     store.prepare()
     done = Collected()
     with locked(gc_lock(store.meta), timeout=store.lock_timeout):
@@ -295,7 +296,7 @@ def _purge(store: Store, done: Collected, *, purge_now: bool) -> None:
 
 def _clear(store: Store, done: Collected) -> None:
     """Remove what killed processes left, and finish removals that they began."""
-    done.debris += remove_abandoned(store.meta)
+    done.debris += remove_abandoned(store.meta) + pins.clear(store)
     with store.lock():
         done.debris += debris.clear(debris.debris(store))
     for model in store.models():

@@ -20,7 +20,7 @@ from modelstore.blobs.trash import Trash
 from modelstore.errors import IntegrityError, NotFoundError, StoreError
 from modelstore.hashing import Digest, digest_of
 from modelstore.names import ModelName, is_model, is_version, parse_model, parse_version
-from modelstore.ops import pins
+from modelstore.ops import pins, tracking
 from modelstore.ops.resolve import Resolved
 from modelstore.reading import read_file
 from modelstore.state import State
@@ -33,7 +33,8 @@ class Roots:
 
     Attributes:
         versions: those that are registered and have content.
-        found: manifests of version directories that no registry lists, and those that are pinned.
+        found: manifests of version directories that no registry lists, those that are pinned, and
+            those that were seen at a remote.
     """
 
     versions: tuple[Resolved, ...]
@@ -106,6 +107,8 @@ class Live:
 
     def _require_none(self, versions: Iterable[Resolved], absent: Iterable[Digest]) -> None:
         """Raise if versions miss blobs that are not in the trash either."""
+        if tracking.lazy(self._store):
+            return  # what is not here is at the remote
         trash = self._store.blobs.trash()
         gone = {digest for digest in absent if trash.find(digest) is None}
         for one in versions if gone else ():
@@ -133,7 +136,7 @@ def roots(store: Store) -> Roots:
             entries = (entry for entry in state.entries() if entry.id is not None)
             versions += [Resolved(model, entry) for entry in entries]
         found += _unregistered(store.root / model, state)
-    found += sorted(pins.held(store))
+    found += sorted({*pins.held(store), *tracking.manifests(store)})
     return Roots(tuple(versions), tuple(found))
 
 

@@ -7,7 +7,7 @@ crash at any step leaves a store that the next `--repair` mends as well.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -38,8 +38,12 @@ def repair(
     level: Level = Level.DEFAULT,
     subset: Subset | None = None,
     progress: Progress = silent,
+    more: Sequence[mend_frames.Place] = (),
 ) -> Checked:
     """Check a store as `fsck` does, and put right what can be put right.
+
+    Args:
+        more: further places where lost blobs are looked for, as `mend_remote.from_remote`.
 
     Returns:
         what there is to say now: what was mended says how; the other problems stay.
@@ -56,7 +60,7 @@ def repair(
         mend_settings(store)
         _mend_registries(store)
         mend_lost(store)
-        _mend_blobs(store, before)
+        _mend_blobs(store, before, more)
         _mend_small_files(store, before)
         after = fsck(store)
     return _difference(before, after)
@@ -71,7 +75,7 @@ def _mend_registries(store: Store) -> None:
 # --- blobs
 
 
-def _mend_blobs(store: Store, found: Checked) -> None:
+def _mend_blobs(store: Store, found: Checked, more: Sequence[mend_frames.Place]) -> None:
     """Bring lost and damaged blobs back: manifests first, which tell where the others lie."""
     causes = _causes(found)
     present = [digest for digest in causes if digest in store.blobs]
@@ -80,13 +84,13 @@ def _mend_blobs(store: Store, found: Checked) -> None:
     manifests = {one.id for one in entries if one.id is not None}
     lost = {digest for digest in manifests if not store.blobs.is_sound(digest)}
     if lost:
-        mend_frames.bring_back(store, lost, mend_frames.manifest_spots(store, entries))
+        mend_frames.bring_back(store, lost, mend_frames.manifest_spots(store, entries), more)
     versions = _versions(store, entries)
     for digests in (set(causes), _unreadable(store, versions, causes)):
         wanted = {digest for digest in digests if not store.blobs.is_sound(digest)}
         if wanted:
             spots = mend_frames.find_spots(store, versions, wanted)
-            mend_frames.bring_back(store, wanted, spots)
+            mend_frames.bring_back(store, wanted, spots, more)
 
 
 def _causes(found: Checked) -> list[Digest]:

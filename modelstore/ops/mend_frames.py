@@ -7,7 +7,7 @@ comes back from a file is stored without a base: whatever is built on it still i
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,9 +58,15 @@ def quarantine(store: Store, digests: Iterable[Digest]) -> None:
                 keep.take(path, digest)
 
 
-def bring_back(store: Store, lost: set[Digest], spots: Spots) -> set[Digest]:
-    """Look for lost blobs in one place after the other; return those that can be read again."""
-    for place in PLACES:
+def bring_back(
+    store: Store, lost: set[Digest], spots: Spots, more: Sequence[Place] = ()
+) -> set[Digest]:
+    """Look for lost blobs in one place after the other; return those that can be read again.
+
+    Args:
+        more: further places, looked at last.
+    """
+    for place in (*PLACES, *more):
         place(store, {digest for digest in lost if not store.blobs.is_sound(digest)}, spots)
     return {digest for digest in lost if store.blobs.is_sound(digest)}
 
@@ -87,7 +93,7 @@ def from_files(store: Store, lost: set[Digest], spots: Spots) -> None:
 
 
 PLACES: tuple[Place, ...] = (from_trash, from_files)
-"""Where lost blobs are looked for, the cheapest first; remotes and backups go at the end."""
+"""Where lost blobs are always looked for, the cheapest first."""
 
 
 def _add(transaction: Transaction, digest: Digest, spot: Spot) -> bool:

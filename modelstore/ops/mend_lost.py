@@ -73,7 +73,9 @@ def check_lost(store: Store) -> Iterator[Finding]:
             yield Finding("registry", model, what)
         else:
             what = f"has no registry: it was lost, or the commit of {names} was killed"
-            yield Finding("registry", model, f"{what}; take it over with: mstore adopt", serious=False)
+            yield Finding(
+                "registry", model, f"{what}; take it over with: mstore adopt", serious=False
+            )
 
 
 def mend_lost(store: Store) -> None:

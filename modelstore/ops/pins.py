@@ -38,6 +38,7 @@ def pin(store: Store) -> Iterator[Pin]:
     """Hold a pin for the length of the block; it names nothing yet."""
     directory = store.meta / _DIRECTORY
     disk.make_dir(directory)
+    clear(store)
     path = directory / f"{os.urandom(8).hex()}.json"
     with ExitStack() as stack:
         stack.callback(_remove, path)

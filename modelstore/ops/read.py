@@ -20,6 +20,7 @@ from modelstore.errors import IntegrityError, NotFoundError
 from modelstore.formats.base import Tensor
 from modelstore.manifest import BlobSpan, FileEntry, Manifest
 from modelstore.numeric import item_size
+from modelstore.ops import present
 from modelstore.ops.resolve import Resolved
 from modelstore.store import Store
 from modelstore.values import check_fit, is_number
@@ -115,6 +116,7 @@ def read_file(store: Store, resolved: Resolved, path: str) -> bytes:
         NotFoundError: it has no such file.
         IntegrityError: a blob is damaged.
     """
+    present.require(store, resolved)
     file = store.manifest(resolved.model, resolved.entry).file(path)
     if file is None:
         raise NotFoundError(

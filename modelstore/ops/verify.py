@@ -14,7 +14,7 @@ from modelstore import manifest as manifests
 from modelstore.errors import IntegrityError, NotFoundError, StoreError
 from modelstore.hashing import FileHasher, digest_of
 from modelstore.manifest import BlobSpan, FileEntry, Manifest
-from modelstore.ops import working
+from modelstore.ops import present, working
 from modelstore.ops.absent import Presence
 from modelstore.ops.resolve import Resolved
 from modelstore.progress import Progress, silent
@@ -73,6 +73,7 @@ def verify(store: Store, resolved: Resolved, progress: Progress = silent) -> Ver
         NotFoundError: it is registered, but its content never was here.
         NewerFormatError: it was written by a newer mstore.
     """
+    present.require(store, resolved, progress)
     try:
         manifest = store.manifest(resolved.model, resolved.entry)
     except (IntegrityError, NotFoundError) as error:

@@ -275,7 +275,7 @@ def test_a_damaged_setting_is_named(place: Path) -> None:
         (("commit", "one", "--version", "v1.0", "--allow-empty"), 5, "ConflictError"),
     ],
 )
-def test_errors_as_json(looked_at: Path, words: tuple[str, ...], code: int, kind: str) -> None:
+def test_errors_as_json(place: Path, words: tuple[str, ...], code: int, kind: str) -> None:
     """With --json an error is an envelope on stderr, and stdout stays empty."""
     done = run(*words, "--json")
     assert done.code == code

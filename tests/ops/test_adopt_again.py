@@ -222,9 +222,7 @@ def test_a_removed_version_is_not_adopted_again(model: Path) -> None:
     """The directory of a version that was removed stays out."""
     adopt(model.parent)
     store = Store(model.parent)
-    store.change(
-        MODEL, lambda _: Change("rm", versions={"v1.1": None}, removed={"v1.1": {}})
-    )
+    store.change(MODEL, lambda _: Change("rm", versions={"v1.1": None}, removed={"v1.1": {}}))
     plan = plan_adopt(model.parent)
     assert not plan.pending
     assert "removed" in next(i.why for i in plan.ignored if i.path.name == "v1.1")

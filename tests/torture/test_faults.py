@@ -53,6 +53,7 @@ def test_no_room_at_any_call_is_a_clean_failure(name: str, arena: Path) -> None:
         for number, error in enumerate(NO_ROOM if LONG else [NO_ROOM[step % 2]]):
             faults = Failing(step, error, takes_room, lasting=bool((step + number) % 2))
             _fails_cleanly(stage, faults, DiskFullError)
+    print(f"{name}: no room at {len(list(points(total, QUICK)))} of {total} calls")
 
 
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name != "adopt"])
@@ -66,6 +67,7 @@ def test_a_broken_disk_at_any_call_is_a_clean_failure(name: str, arena: Path) ->
     for step in points(total, QUICK):
         for lasting in (False, True) if LONG else (step % 2 == 0,):
             _fails_cleanly(stage, Failing(step, errno.EIO, any_call, lasting=lasting), StoreError)
+    print(f"{name}: broken at {len(list(points(total, QUICK)))} of {total} calls")
 
 
 def _fails_cleanly(stage: Stage, faults: Failing, kind: type[StoreError]) -> None:

@@ -25,7 +25,7 @@ PLAYED = [(one, syncfs) for one in SCENES for syncfs in (True, False)]
 if not LONG:
     PLAYED = [pair for number, pair in enumerate(PLAYED) if number % 4 in {0, 3}]
 
-STORY = ("first commit", "commit over an edited view", "checkout -o", "release", "use")
+STORY = ("first commit", "checkout -o", "release", "use")
 """Commands whose syncs are taken away one by one in the short run; in the long run it is all."""
 
 
@@ -55,18 +55,21 @@ def _some(states: list[Cut]) -> list[Cut]:
     return [*chosen, *(state for state in states if state.done)][: QUICK + QUICK // 2]
 
 
-def survivors(scenes: list[Scene], arena: Path, by_chance: int) -> tuple[list[Site], list[Site]]:
+def survivors(
+    scenes: list[Scene], arena: Path, by_chance: tuple[int, ...]
+) -> tuple[list[Site], list[Site]]:
     """Return the places whose syncs may be left out unnoticed, and all places that sync."""
     places: dict[Site, bool] = {}
     for one in scenes:
         for syncfs in (False, True):
             played = play(one, arena / "world", syncfs=syncfs)
             known: set[int] = set()
-            for _ in cuts(played, 1, by_chance, known):
+            for _ in cuts(played, 1, by_chance[0], known):
                 pass  # what an honest disk may hold is judged by the test above
             for site in played.sites():
-                if not places.get(site):
-                    places[site] = _is_missed(played, site, known, by_chance)
+                places[site] = places.get(site, False) or any(
+                    _is_missed(played, site, known, more) for more in by_chance
+                )
     return [site for site, missed in places.items() if not missed], list(places)
 
 
@@ -78,12 +81,12 @@ def _is_missed(played: Played, site: Site, known: set[int], by_chance: int) -> b
 def test_no_sync_can_be_left_out(arena: Path) -> None:
     """Whichever sync is taken from the code, some power cut is found that breaks a promise."""
     scenes = list(SCENES) if LONG else [scene(name) for name in STORY]
-    left, places = survivors(scenes, arena, 2 if LONG else 1)
+    left, places = survivors(scenes, arena, (2, 12) if LONG else (2,))
     print(f"{len(places) - len(left)} of {len(places)} syncs are missed when they are left out")
     for site in left:
         print("not missed:", " <- ".join(site))
-    # In the short run another command would miss those that these commands share with it.
-    assert len(left) <= (0 if LONG else len(places) // 2)
+    # The journal's own sync is missed only after many changes, which the long run makes.
+    assert all(not LONG and "append_journal" in site[-1] for site in left)
 
 
 # --- the model of the disk itself

@@ -1,0 +1,279 @@
+"""Arrivals: frames that come from a remote, which may be anybody's and say anything.
+
+They are staged in batches that are whole: a frame comes together with what it is built on, as far
+as that is not here. Every byte is checked, every blob decoded and hashed, and only then the batch
+gets its names. What is here already keeps its frames, so no chain can lead back to its beginning.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from modelstore import disk
+from modelstore.blobs import FrameHeader, Transaction, check_frame
+from modelstore.blobs.closure import Closure
+from modelstore.blobs.frame import MAX_DEPTH
+from modelstore.blobs.parallel import in_order
+from modelstore.blobs.source import open_frame
+from modelstore.blobs.transit import encode_alone, prove, write_arrived, write_deeper
+from modelstore.errors import IntegrityError, NewerFormatError, NotFoundError
+from modelstore.hashing import Digest
+from modelstore.ops.elsewhere import AT_ONCE, DEEPEST, Tally, key_of
+from modelstore.progress import Progress, silent
+from modelstore.remotes.base import Remote
+from modelstore.store import Store
+
+_BATCH = 256 << 20
+"""Bytes of frames that are published together: so much is lost at most where a transfer breaks off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """What came.
+
+    Attributes:
+        frames: how many that were not here.
+        bytes: of these, as they came.
+    """
+
+    frames: int = 0
+    bytes: int = 0
+
+    def plus(self, other: Brought) -> Brought:
+        """Return the sum of both."""
+        return Brought(self.frames + other.frames, self.bytes + other.bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What is known of blobs before they come; a frame that claims something else is refused.
+
+    Attributes:
+        sizes: the raw bytes of blobs, as manifests say them.
+        most: raw bytes that a blob without such a size may have, if it was asked for; None for any.
+        total: about how many bytes will come, for the progress.
+    """
+
+    sizes: Mapping[Digest, int] = field(default_factory=dict)
+    most: int | None = None
+    total: int = 0
+
+
+UNKNOWN = Expected()
+
+
+def bring(
+    store: Store,
+    remote: Remote,
+    digests: Iterable[Digest],
+    progress: Progress = silent,
+    *,
+    expected: Expected = UNKNOWN,
+) -> Brought:
+    """Bring the frames of blobs that are not here, and what they are built on.
+
+    Args:
+        digests: the blobs.
+        expected: what is known of them.
+
+    Raises:
+        IntegrityError: the remote lacks a blob, or gives something else, or something damaged.
+        RemoteError: it failed; what was published stays, and counts the next time.
+        DiskFullError: no room for them.
+    """
+    store.prepare()
+    closure = Closure(store.blobs)
+    wanted = closure.absent(closure.of(digests))
+    if not wanted:
+        return Brought()
+    most = {} if expected.most is None else dict.fromkeys(wanted, expected.most)
+    with store.blobs.transaction() as transaction:
+        tally = Tally("receive", progress, expected.total)
+        arrivals = _Arrivals(store, remote, transaction, closure, tally)
+        return arrivals.take(wanted, expected.sizes, most)
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrival:
+    path: Path
+    header: FrameHeader
+
+
+class _Arrivals:
+    """One transfer from a remote."""
+
+    def __init__(
+        self,
+        store: Store,
+        remote: Remote,
+        transaction: Transaction,
+        closure: Closure,
+        tally: Tally,
+    ) -> None:
+        self._store = store
+        self._remote = remote
+        self._transaction = transaction
+        self._closure = closure
+        self._sizes: Mapping[Digest, int] = {}
+        self._most: Mapping[Digest, int] = {}
+        self._tally = tally
+        self._batch: dict[Digest, _Arrival] = {}
+        self._size = 0
+
+    def take(
+        self, wanted: Iterable[Digest], sizes: Mapping[Digest, int], most: Mapping[Digest, int]
+    ) -> Brought:
+        """Bring everything that is ``wanted``, batch by batch; see `Expected`."""
+        self._sizes, self._most = sizes, most
+        done = Brought()
+        waiting = deque(wanted)
+        while waiting:
+            self._batch, self._size = {}, 0
+            self._receive(self._until_full(waiting))
+            self._complete()
+            done = done.plus(Brought(len(self._batch), self._size))
+            self._prepare()
+            self._transaction.publish()
+            self._closure.refresh()
+        return done
+
+    def _until_full(self, waiting: deque[Digest]) -> Iterator[Digest]:
+        while waiting and self._size < _BATCH:
+            digest = waiting.popleft()
+            if digest not in self._batch and not self._is_whole(digest):
+                yield digest
+
+    def _is_whole(self, digest: Digest) -> bool:
+        """Tell whether a blob is here with everything it is built on."""
+        return not self._closure.absent(self._closure.of([digest]))
+
+    # --- receiving
+
+    def _receive(self, digests: Iterable[Digest]) -> None:
+        for arrival in in_order(self._one, digests, AT_ONCE):
+            self._batch[arrival.header.digest] = arrival
+            self._size += arrival.header.stored_size
+
+    def _one(self, digest: Digest) -> _Arrival:
+        path = self._transaction.new_path(digest)
+        try:
+            write_arrived(self._remote.stream(key_of(digest)), digest, path, self._tally.add)
+            with open_frame(path, digest) as source:
+                header = check_frame(source, digest)
+        except NotFoundError as error:
+            raise IntegrityError(
+                f"'{self._remote.shown}' has no blob '{digest}', though something there needs it",
+                "push it again from a store that has it: mstore push",
+            ) from error
+        except IntegrityError as error:
+            raise self._wrong(digest, error.message) from error
+        size = header.raw_size
+        if self._sizes.get(digest, size) != size or size > self._most.get(digest, size):
+            raise self._wrong(digest, f"it claims {header.raw_size} bytes")
+        return _Arrival(path, header)
+
+    def _complete(self) -> None:
+        """Bring what the batch is built on and is neither in it nor here."""
+        for _ in range(MAX_DEPTH + 1):
+            built_on = {base for one in self._batch.values() for base in one.header.built_on}
+            outside = sorted(built_on - self._batch.keys())
+            missing = [base for base in outside if not self._is_whole(base)]
+            if not missing:
+                return
+            self._receive(missing)
+        raise self._wrong(missing[0], f"it is under more than {MAX_DEPTH} frames")
+
+    def _wrong(self, digest: Digest, how: str) -> IntegrityError:
+        return IntegrityError(
+            f"what '{self._remote.shown}' gives as blob '{digest}' is not that: {how}",
+            "push it again from a store that has it whole: mstore push",
+        )
+
+    # --- making them fit
+
+    def _prepare(self) -> None:
+        """Stage the batch, each frame deeper than what it is built on, and prove every blob."""
+        ordered = _bases_first(self._batch)
+        for digest in ordered:
+            self._fit(digest)
+        self._prove_all(ordered)
+
+    def _fit(self, digest: Digest) -> None:
+        arrival = self._batch[digest]
+        needed = 1 + max(map(self._depth, arrival.header.built_on), default=-1)
+        if needed > MAX_DEPTH:
+            raise self._wrong(digest, "it would be too deep here")
+        if needed > arrival.header.depth:
+            arrival = self._deeper(arrival, needed)
+        self._keep(arrival)
+        # what is built on a frame that is here, though not whole, bears a less deep one
+        if arrival.header.depth > DEEPEST or (arrival.header.depth and digest in self._store.blobs):
+            self._keep(self._alone(digest))
+
+    def _deeper(self, arrival: _Arrival, depth: int) -> _Arrival:
+        path = self._transaction.new_path(arrival.header.digest)
+        header = write_deeper(arrival.path, arrival.header, depth, path)
+        disk.remove(arrival.path)
+        return _Arrival(path, header)
+
+    def _alone(self, digest: Digest) -> _Arrival:
+        blobs = self._store.blobs
+        path = self._transaction.new_path(digest)
+        locate = self._transaction.locate
+        try:
+            header = encode_alone(locate, digest, path, blobs.threads, blobs.block_log2)
+        except (IntegrityError, NotFoundError, NewerFormatError) as error:
+            raise self._wrong(digest, error.message) from error
+        return _Arrival(path, header)
+
+    def _keep(self, arrival: _Arrival) -> None:
+        self._batch[arrival.header.digest] = arrival
+        self._transaction.take(arrival.path, arrival.header)
+
+    def _depth(self, digest: Digest) -> int:
+        arrival = self._batch.get(digest)
+        return (arrival.header if arrival else self._store.blobs.header(digest)).depth
+
+    def _prove_all(self, digests: Sequence[Digest]) -> None:
+        """Prove every blob: what nothing is built on first, which mostly proves its bases along."""
+        threads = self._store.blobs.threads
+        built_on = {base for digest in digests for base in self._batch[digest].header.built_on}
+        proved: set[Digest] = set()
+        for some in ([d for d in digests if d not in built_on], digests):
+            waiting = [digest for digest in some if digest not in proved]
+            for found in in_order(self._prove, waiting, threads):
+                proved |= found
+
+    def _prove(self, digest: Digest) -> set[Digest]:
+        try:
+            return prove(self._transaction.locate, digest)
+        except (IntegrityError, NotFoundError, NewerFormatError) as error:
+            raise self._wrong(digest, error.message) from error
+
+
+def _bases_first(batch: Mapping[Digest, _Arrival]) -> Sequence[Digest]:
+    """Return the blobs of a batch in an order in which each follows what it is built on.
+
+    Raises:
+        IntegrityError: there is no such order.
+    """
+    ordered: dict[Digest, None] = {}
+    waiting = dict.fromkeys(sorted(batch, key=lambda digest: batch[digest].header.depth))
+    while waiting:
+        ready = [
+            digest
+            for digest in waiting
+            if all(b in ordered or b not in batch for b in batch[digest].header.built_on)
+        ]
+        if not ready:
+            raise IntegrityError(
+                f"blob '{min(waiting)}' comes as something that is built on itself",
+                "push it again from a store that has it whole: mstore push",
+            )
+        for digest in ready:
+            ordered[digest] = None
+            del waiting[digest]
+    return list(ordered)

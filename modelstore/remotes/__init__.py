@@ -1,0 +1,1 @@
+"""Places elsewhere that hold values under names: directories, object stores, web servers."""

@@ -26,10 +26,14 @@ NEEDED = {
     "undelete": ("v1.0",),
     "diff": ("v1.0",),
     "completion": ("bash",),
+    "backup": ("there",),
+    "remote": ("list",),
+    "clone": ("there",),
+    "restore": ("there", "here"),
 }
 """The arguments that a command cannot do without."""
 
-STORELESS = {"init", "completion", "help", "doctor"}
+STORELESS = {"init", "completion", "help", "doctor", "clone", "restore"}
 TAKES_A_REF = (
     *("log", "show", "set-active", "note", "checkout", "path", "diff", "verify", "du"),
     *("rm", "undelete"),

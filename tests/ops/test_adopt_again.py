@@ -190,9 +190,10 @@ def test_a_full_disk_is_found_before_anything_is_done(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the worst case does not fit nothing is begun, unless forced."""
-    monkeypatch.setattr(disk, "free_space", lambda _: 1000)
     before = tree(model.parent)
-    plan = plan_adopt(model.parent)
+    with monkeypatch.context() as patched:
+        patched.setattr(disk, "free_space", lambda _: 1000)
+        plan = plan_adopt(model.parent)
     with pytest.raises(DiskFullError, match="takes up to"):
         adopting.adopt(model.parent, plan)
     assert tree(model.parent) == before

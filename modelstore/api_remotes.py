@@ -127,6 +127,7 @@ class RemoteVerbs:
         *refs: str,
         at: str = "",
         rebase: bool = False,
+        files: bool = False,
         environment: Environment = NOTHING,
     ) -> restoring.Restored:
         """Bring back models and versions from a backup, or everything; nothing is overwritten.
@@ -135,6 +136,7 @@ class RemoteVerbs:
             source: a remote's name, or an address.
             at: the backup's name, or a time by which it began; "" for the newest.
             rebase: versions whose number is taken get the next free one.
+            files: write their files out, too, into their own directories.
             environment: as for `backup`.
 
         Raises:
@@ -145,7 +147,7 @@ class RemoteVerbs:
         with opened_destination(self.store, source, said) as remote:
             root = self.store.root
             plan = restoring.plan_restore(remote, root, refs, at=at, rebase=rebase)
-            return restoring.restore(remote, plan)
+            return restoring.restore(remote, plan, files=files)
 
     def _use(self, environment: Environment) -> None:
         self.store.environment = {**self.store.environment, **environment}

@@ -215,7 +215,7 @@ def decode(data: bytes, what: str = "a manifest") -> Manifest:
         return _manifest(value)
     except (KeyError, TypeError, ValueError, BadNameError, MalformedError) as error:
         reason = str(error)[:_MOST_SAID]  # it may quote what it refuses, and that may be anything
-        raise IntegrityError(f"{what} is malformed: {reason}", "run: mstore verify REF") from error
+        raise IntegrityError(f"{what} is malformed: {reason}", "run: mstore fsck --full") from error
 
 
 def is_manifest(data: bytes) -> bool:

@@ -177,7 +177,7 @@ class Store:
             ) from error
         if digest_of(data) != digest:
             raise IntegrityError(
-                f"'{path}' is not the manifest it should be", "run: mstore verify REF"
+                f"'{path}' is not the manifest it should be", "run: mstore fsck --full"
             )
         return data
 

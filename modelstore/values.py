@@ -74,8 +74,11 @@ def as_wide(data: Bytes, dtype: str) -> Array:
 
     Integers beyond 2**53 are rounded to the nearest float64.
     """
+    import numpy as np
+
     values = NumpyArrays().flat(data, dtype)
-    return values.astype("c16" if values.dtype.kind == "c" else "f8")
+    with np.errstate(invalid="ignore"):  # a signalling NaN is said to be invalid, and becomes one
+        return values.astype("c16" if values.dtype.kind == "c" else "f8")
 
 
 def check_fit(tensor: Tensor, size: int) -> None:
@@ -100,7 +103,7 @@ def check_fit(tensor: Tensor, size: int) -> None:
     if not fits:
         raise IntegrityError(
             f"tensor {tensor.name!r} is said to lie where its file has no such bytes",
-            "run: mstore verify REF",
+            "run: mstore fsck --full",
         )
 
 

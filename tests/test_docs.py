@@ -48,7 +48,8 @@ def test_what_is_typed_in_the_documents_can_be_typed(page: str) -> None:
     typed = re.findall(r"^\$ mstore (.+)$", text, flags=re.MULTILINE)
     assert typed
     for line in typed:
-        name, *words = shlex.split(line)
+        words = shlex.split(line)
+        name, *words = words[2:] if words[0] == "-C" else words
         command = cli.get_command(click.Context(cli), name)
         assert command is not None, line
         command.make_context(name, words, parent=click.Context(cli, **cli.context_settings))

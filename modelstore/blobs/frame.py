@@ -358,4 +358,4 @@ def check_frame(source: RawSource, digest: Digest) -> FrameHeader:
 
 
 def _damaged(digest: Digest, how: str) -> IntegrityError:
-    return IntegrityError(f"blob '{digest}' is damaged: {how}", "run: mstore verify REF")
+    return IntegrityError(f"blob '{digest}' is damaged: {how}", "run: mstore fsck --full")

@@ -76,7 +76,7 @@ class BlobReader:
         except PayloadError as error:
             raise IntegrityError(
                 f"blob '{header.digest}' is damaged: block {index}: {error}",
-                "run: mstore verify REF",
+                "run: mstore fsck --full",
             ) from error
 
     def _base_values(self, start: int, stop: int) -> Bytes | None:
@@ -164,7 +164,7 @@ def _open(
     """Open a frame for ``child``, and what it is built on; each takes one of ``budget``."""
     if next(budget, None) is None:
         raise IntegrityError(
-            f"blob '{digest}' is under more than {_MOST_OPEN} frames", "run: mstore verify REF"
+            f"blob '{digest}' is under more than {_MOST_OPEN} frames", "run: mstore fsck --full"
         )
     with ExitStack() as stack:
         source = _open_source(locate, digest, None if child is None else child.digest)
@@ -209,5 +209,5 @@ def _require_fit(base: FrameHeader, child: FrameHeader) -> None:
     if base.depth >= child.depth or not fits:
         raise IntegrityError(
             f"blob '{child.digest}' and its base '{base.digest}' do not fit together",
-            "run: mstore verify REF",
+            "run: mstore fsck --full",
         )

@@ -79,7 +79,7 @@ class FileSource:
             while len(data) < stop - start:  # one call reads at most 2 GiB, or less on a signal
                 more = os.pread(self._handle, stop - start - len(data), start + len(data))
                 if not more:
-                    raise IntegrityError(f"'{self.path}' ends early", "run: mstore verify REF")
+                    raise IntegrityError(f"'{self.path}' ends early", "run: mstore fsck --full")
                 data += more
         return data
 
@@ -104,4 +104,4 @@ def open_frame(path: Path, digest: Digest, child: Digest | None = None) -> FileS
         what = f"blob '{digest}' is not in the store"
         if child is not None:
             what = f"blob '{digest}' is missing, and blob '{child}' is built on it"
-        raise NotFoundError(what, "run: mstore verify REF") from error
+        raise NotFoundError(what, "run: mstore fsck --full") from error

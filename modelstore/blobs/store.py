@@ -133,7 +133,7 @@ class BlobStore:
             if size > most:
                 raise IntegrityError(
                     f"blob '{digest}' has {size} bytes where {most} are the most",
-                    "run: mstore verify REF",
+                    "run: mstore fsck --full",
                 )
         return b"".join(self.blocks(digest))
 
@@ -219,5 +219,5 @@ def _listed(directory: Path) -> list[Path]:
 def _require_name(found: Digest, digest: Digest) -> None:
     if found != digest:
         raise IntegrityError(
-            f"blob '{digest}' is damaged: its bytes hash to '{found}'", "run: mstore verify REF"
+            f"blob '{digest}' is damaged: its bytes hash to '{found}'", "run: mstore fsck --full"
         )

@@ -167,8 +167,17 @@ def write_arrived(
         file.close(sync=False)
 
 
-def prove(locate: Locate, digest: Digest) -> set[Digest]:
+Took = Callable[[Digest, int, Bytes], None]
+"""Is given a blob, where in it some bytes begin, and those, before the whole is proved."""
+
+
+def prove(locate: Locate, digest: Digest, took: Took | None = None) -> set[Digest]:
     """Decode every block of a blob, and check that together they are what its name says.
+
+    Args:
+        locate: where the frames are.
+        digest: the blob.
+        took: is given every block that is hashed.
 
     Returns:
         the blobs that are proved by that: what it is built on was decoded, too, and is hashed along
@@ -185,7 +194,10 @@ def prove(locate: Locate, digest: Digest) -> set[Digest]:
         hashers = {one.header.digest: Hasher() for one in chain}
         for index in range(reader.header.block_count):
             for one in chain:
-                hashers[one.header.digest].update(one.block_kept(index))
+                block = one.block_kept(index)
+                hashers[one.header.digest].update(block)
+                if took is not None:
+                    took(one.header.digest, one.header.raw_range(index)[0], block)
     for name, hasher in hashers.items():
         if hasher.digest() != name:
             raise _not_its_bytes(name)

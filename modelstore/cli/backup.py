@@ -38,6 +38,7 @@ def backup(_: click.Context) -> None:
     """Back up the whole store to DEST, where only what is new moves; or look after backups.
 
     DEST is a remote of the store, a directory, s3://BUCKET/PREFIX, gs://... or az://...
+    The options of making one are those of: mstore backup make --help
     """
 
 
@@ -187,7 +188,7 @@ def _row(one: Backup) -> dict[str, Any]:
     }
 
 
-@backup.command()
+@backup.command(short_help="Check whether the backups at DEST could be restored.")
 @_dest
 @click.option(
     "--read-data-subset",
@@ -227,7 +228,9 @@ def check(
         )
         read = f", {output.size(found.bytes_read)} read" if found.bytes_read else ""
         verdict = "sound" if found.sound else output.count(len(found.problems), "problem")
-        output.say(f"{backups}, {frames}{read}: {verdict}")
+        output.say(f"{backups}, {frames}{read}: {verdict}" if found.backups else "no backup")
+        if not found.backups:
+            output.hint(f"make one: mstore backup {dest}")
     return 0 if found.sound else 1
 
 
@@ -245,7 +248,7 @@ def _checked(found: checking.CheckedBackups) -> dict[str, Any]:
     }
 
 
-@backup.command()
+@backup.command(short_help="Tell how old the last complete backup at DEST is.")
 @_dest
 @click.option(
     "--older-than",
@@ -293,7 +296,7 @@ def status(ctx: click.Context, dest: str, older_than: timedelta, key_file: str |
 _count = click.IntRange(min=0)
 
 
-@backup.command()
+@backup.command(short_help="Remove the backups at DEST that no rule keeps.")
 @_dest
 @click.option("--keep-last", type=_count, metavar="N", help="Keep the newest N.")
 @click.option("--keep-daily", type=_count, metavar="N", help="... the newest of N days.")

@@ -10,6 +10,9 @@ from modelstore.ops.resolve import Resolved, resolve
 from modelstore.ops.usage import Usage, VersionUsage, usage
 from modelstore.store import Store
 
+_SHOWN = 5
+"""Unreadable things that are named; JSON has them all."""
+
 
 @click.command()
 @click.argument("name", metavar="[REF|MODEL]", required=False, shell_complete=complete.refs)
@@ -42,8 +45,10 @@ def du(ctx: click.Context, name: str | None) -> None:
             "hydrated": output.size(found.hydrated),
         }
     )
-    for line in found.unreadable:
+    for line in found.unreadable[:_SHOWN]:
         output.warn(line)
+    if len(found.unreadable) > _SHOWN:
+        output.warn(f"and {len(found.unreadable) - _SHOWN} more that cannot be read")
     if found.unreadable:
         output.hint("what could be reclaimed is unknown; next: mstore fsck")
 

@@ -14,6 +14,7 @@ from modelstore.ops.fsck import Level, Subset, parse_subset
 from modelstore.ops.fsck import fsck as check
 from modelstore.ops.mend import repair as mend
 from modelstore.ops.mend_remote import from_remote
+from modelstore.ops.remotes import known
 
 _NAMED = 3
 """Tensors, blobs or versions that a line names before it says how many more there are."""
@@ -77,11 +78,14 @@ def fsck(
     if chosen.json:
         output.emit("fsck", {"repair": repair, **_as_json(found)})
     else:
-        _show(found, repair=repair, quiet=chosen.quiet)
+        _show(found, quiet=chosen.quiet)
+        if not chosen.quiet:
+            decoded = full or subset is not None
+            _advise(found, repair=repair, decoded=decoded, remotes=[r.name for r in known(store)])
     return int(not found.sound)
 
 
-def _show(found: Checked, *, repair: bool, quiet: bool) -> None:
+def _show(found: Checked, *, quiet: bool) -> None:
     if not quiet:
         for line, _ in _lines(found.mended):
             output.say(f"mended: {line}")
@@ -101,13 +105,20 @@ def _show(found: Checked, *, repair: bool, quiet: bool) -> None:
     read = f", {output.size(found.bytes_read)} read" if found.bytes_read else ""
     problems = output.count(len(found.problems), "problem") if found.problems else "sound"
     output.say(f"{', '.join(counts)}{read}: {problems}")
+
+
+def _advise(found: Checked, *, repair: bool, decoded: bool, remotes: Sequence[str]) -> None:
+    """Say what to do next."""
     if found.problems and not repair:
-        output.hint("put right what can be put right with: mstore fsck --repair")
+        how = "--full --repair" if decoded else "--repair"  # mended is only what is found again
+        output.hint(f"put right what can be put right with: mstore fsck {how}")
         return
     if any(one.kind == "blob" and one.affected for one in found.problems):
+        for name in remotes:
+            output.hint(f"'{name}' may have what is lost: mstore fsck --repair --from {name}")
         output.hint("lost content comes back when the same files are committed: mstore commit DIR")
     if any(one.kind == "blob" and one.affected for one in found.mended):
-        output.hint("what came back takes more room than it need; next: mstore repack")
+        output.hint("what came back takes more room than it needs; next: mstore repack")
 
 
 def _lines(findings: Iterable[Finding]) -> Iterator[tuple[str, str]]:

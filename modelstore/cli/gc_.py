@@ -45,7 +45,8 @@ def _parsed(parse: Callable[[str], Any]) -> Callable[[click.Context, click.Param
     multiple=True,
     callback=_parsed(parse_best),
     help="... but the best N by a metric. The lowest are the best where its name has loss or "
-    "perplexity in it, else the highest. May be given several times.",
+    "perplexity in it, else the highest. Models without the metric keep all. May be given several "
+    "times.",
 )
 @click.option("--purge-now", is_flag=True, help="Empty the trash, too, and keep nothing there.")
 @click.option("-n", "--dry-run", is_flag=True, help="Show what would go, and change nothing.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from modelstore.cli import common, complete, output
@@ -23,7 +25,7 @@ def remote() -> None:
     """
 
 
-@remote.command("add")
+@remote.command("add", short_help="Give a place elsewhere a name.")
 @click.argument("name")
 @click.argument("url")
 @click.option("--encrypt", is_flag=True, help="Encrypt all that is put there; it must be empty.")
@@ -74,6 +76,20 @@ def rm(ctx: click.Context, name: str) -> None:
         output.emit("remote", as_json(gone))
     elif not chosen.quiet:
         output.say(f"{gone.name}: forgotten; {gone.url} stays as it is")
+
+
+@remote.command("new-key")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.pass_context
+def new_key(_: click.Context, file: Path) -> None:
+    """Write a new key to FILE, for --key-file.
+
+    Only its owner may read it. Keep a copy elsewhere: without it nothing that was encrypted with
+    it can be read.
+    """
+    remotes.write_key_file(file)
+    output.say(str(file))
+    output.hint(f"use it with: --key-file {file}; keep a copy elsewhere")
 
 
 def as_json(one: Known) -> dict[str, object]:

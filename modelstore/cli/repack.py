@@ -72,7 +72,7 @@ def _show(found: Repacked, *, dry_run: bool, quiet: bool) -> None:
     for line in found.unreadable:
         output.warn(line)
     if found.unreadable:
-        output.hint("what could not be read was left as it is; next: mstore verify REF")
+        output.hint("what could not be read was left as it is; next: mstore fsck --full")
     if found.left:
         left = output.count(found.left, "frame")
         output.hint(f"{left} left as they were, because of a commit; next: mstore repack")

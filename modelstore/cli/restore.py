@@ -30,6 +30,11 @@ _PARTLY = 3
     is_flag=True,
     help="Give versions whose number is taken in DIR the next free one.",
 )
+@click.option(
+    "--checkout",
+    is_flag=True,
+    help="Write the files out, too, into the versions' directories in DIR.",
+)
 @key_option
 @click.option("-n", "--dry-run", is_flag=True, help="Show what would come, and change nothing.")
 @common.store_options
@@ -51,14 +56,14 @@ def restore(
             _show(chosen, plan)
             return _PARTLY if plan.lost else 0
         with output.progress(chosen) as progress:
-            done = bring_back(remote, plan, progress)
+            done = bring_back(remote, plan, progress, files=options["checkout"])
     if chosen.json:
         output.emit("restore", _as_json(plan, done))
     elif chosen.quiet:
         for one in done.versions:
             output.say(one.now)
     else:
-        _report(plan, done)
+        _report(plan, done, files=options["checkout"])
     return _PARTLY if plan.lost else 0
 
 
@@ -72,16 +77,17 @@ def _show(chosen: common.Settings, plan: RestorePlan) -> None:
     _tell_lost(plan)
 
 
-def _report(plan: RestorePlan, done: Restored) -> None:
+def _report(plan: RestorePlan, done: Restored, *, files: bool) -> None:
     for one in done.versions:
         output.say(one.now if one.was == one.now else f"{one.was} -> {one.now}")
     came = output.count(len(done.versions), "version")
     there = f", {len(done.present)} there already" if done.present else ""
+    written = "; files written" if files else ""
     output.say(
-        f"{came} from {plan.backup.name}{there}: {output.size(done.size)}, every byte checked"
+        f"{came} from {plan.backup.name}{there}: {output.size(done.size)}, every byte checked{written}"
     )
     _tell_lost(plan)
-    if done.versions:
+    if done.versions and not files:
         place = output.place(done.store.root)
         output.hint(f"write the files out with: mstore -C {place} checkout {done.versions[-1].now}")
 

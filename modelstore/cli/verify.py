@@ -61,7 +61,9 @@ def _show(found: Verified, *, quiet: bool) -> None:
     if found.held_by is not None:
         output.hint(f"'{found.held_by}' still holds the files; take them in with: mstore adopt")
     elif any(problem.directory is None for problem in found.problems):
-        output.hint("the store is damaged; mend what can be mended with: mstore fsck --repair")
+        output.hint(
+            "the store is damaged; mend what can be mended with: mstore fsck --full --repair"
+        )
     else:
         output.hint(f"the store is sound; write the files again: mstore checkout {found.resolved}")
 

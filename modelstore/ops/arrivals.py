@@ -18,7 +18,7 @@ from modelstore.blobs.closure import Closure
 from modelstore.blobs.frame import MAX_DEPTH
 from modelstore.blobs.parallel import in_order
 from modelstore.blobs.source import open_frame
-from modelstore.blobs.transit import encode_alone, prove, write_arrived, write_deeper
+from modelstore.blobs.transit import Took, encode_alone, prove, write_arrived, write_deeper
 from modelstore.errors import IntegrityError, NewerFormatError, NotFoundError
 from modelstore.hashing import Digest
 from modelstore.ops.elsewhere import AT_ONCE, DEEPEST, Tally, key_of
@@ -72,12 +72,14 @@ def bring(
     progress: Progress = silent,
     *,
     expected: Expected = UNKNOWN,
+    took: Took | None = None,
 ) -> Brought:
     """Bring the frames of blobs that are not here, and what they are built on.
 
     Args:
         digests: the blobs.
         expected: what is known of them.
+        took: is given their raw bytes, and those of what they are built on, as they are decoded.
 
     Raises:
         IntegrityError: the remote lacks a blob, or gives something else, or something damaged.
@@ -92,7 +94,7 @@ def bring(
     most = {} if expected.most is None else dict.fromkeys(wanted, expected.most)
     with store.blobs.transaction() as transaction:
         tally = Tally("receive", progress, expected.total)
-        arrivals = _Arrivals(store, remote, transaction, closure, tally)
+        arrivals = _Arrivals(store, remote, transaction, closure, tally, took)
         return arrivals.take(wanted, expected.sizes, most)
 
 
@@ -112,7 +114,9 @@ class _Arrivals:
         transaction: Transaction,
         closure: Closure,
         tally: Tally,
+        took: Took | None,
     ) -> None:
+        self._took = took
         self._store = store
         self._remote = remote
         self._transaction = transaction
@@ -238,8 +242,12 @@ class _Arrivals:
         return (arrival.header if arrival else self._store.blobs.header(digest)).depth
 
     def _prove_all(self, digests: Sequence[Digest]) -> None:
-        """Prove every blob: what nothing is built on first, which mostly proves its bases along."""
+        """Prove every blob: what nothing is built on first, which mostly proves its bases along.
+
+        Large ones go first, so that no thread is left alone with one in the end.
+        """
         threads = self._store.blobs.threads
+        digests = sorted(digests, key=lambda digest: -self._batch[digest].header.raw_size)
         built_on = {base for digest in digests for base in self._batch[digest].header.built_on}
         proved: set[Digest] = set()
         for some in ([d for d in digests if d not in built_on], digests):
@@ -249,7 +257,7 @@ class _Arrivals:
 
     def _prove(self, digest: Digest) -> set[Digest]:
         try:
-            return prove(self._transaction.locate, digest)
+            return prove(self._transaction.locate, digest, self._took)
         except (IntegrityError, NotFoundError, NewerFormatError) as error:
             raise self._wrong(digest, error.message) from error
 

@@ -372,8 +372,10 @@ def incomplete(backup: Backup) -> str:
     refs = list(dict.fromkeys(ref for one in lost for ref in one.versions))
     named = ", ".join(refs[:3]) + (f" and {len(refs) - 3} more" if len(refs) > 3 else "")
     blobs = "a blob is" if len(lost) == 1 else f"{len(lost)} blobs are"
+    verb = "is" if len(refs) == 1 else "are"
     return (
-        f"{blobs} damaged or lost in the store and not in the backup, so {named} is not whole there"
+        f"{blobs} damaged or lost in the store and not in the backup, so {named} {verb} "
+        "not whole there"
     )
 
 

@@ -61,8 +61,8 @@ class CheckedBackups:
 
     @property
     def sound(self) -> bool:
-        """Whether nothing is wrong."""
-        return not self.problems
+        """Whether there is a backup, and nothing is wrong."""
+        return self.backups > 0 and not self.problems
 
 
 def check(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -200,9 +201,10 @@ def find(remote: Remote, at: str = "") -> Backup:
         UsageError: ``at`` is neither.
     """
     names = names_at(remote)
+    place = shlex.quote(remote.shown)
     if not names:
         raise NotFoundError(
-            f"there is no backup at '{remote.shown}'", "make one: mstore backup DEST"
+            f"there is no backup at '{remote.shown}'", f"make one: mstore backup {place}"
         )
     if not at:
         return read_backup(remote, names[-1])
@@ -212,7 +214,7 @@ def find(remote: Remote, at: str = "") -> Backup:
             many = "no backup" if not begins else f"{len(begins)} backups"
             raise NotFoundError(
                 f"'{remote.shown}' has {many} whose name begins with {at!r}",
-                "run: mstore backup list DEST",
+                f"run: mstore backup list {place}",
             )
         return read_backup(remote, begins[0])
     end = _end_of(at)
@@ -220,7 +222,7 @@ def find(remote: Remote, at: str = "") -> Backup:
     if not before:
         raise NotFoundError(
             f"'{remote.shown}' has no backup so early; the first is {names[0]}",
-            "run: mstore backup list DEST",
+            f"run: mstore backup list {place}",
         )
     return read_backup(remote, before[-1])
 

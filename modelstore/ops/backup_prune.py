@@ -140,8 +140,13 @@ def plan_prune(
     )
 
 
-def prune(remote: Remote, plan: PrunePlan) -> Pruned:
+def prune(remote: Remote, plan: PrunePlan, patience: timedelta = PATIENCE) -> Pruned:
     """Do what ``plan`` says, as far as it still holds.
+
+    Args:
+        remote: where.
+        plan: what `plan_prune` returned.
+        patience: how long a frame stays after it was marked.
 
     Raises:
         RemoteError: the remote refuses deletes, as one that only takes what is new does.
@@ -152,7 +157,7 @@ def prune(remote: Remote, plan: PrunePlan) -> Pruned:
     dropped = [one.name for one in plan.dropped]
     _delete(remote, [key_of(name) for name in dropped])
     done.backups = tuple(dropped)
-    _Sweeping(remote, done).run()
+    _Sweeping(remote, done, patience).run()
     return done
 
 
@@ -253,7 +258,8 @@ def _sweep(remote: Remote, found: Found) -> Sweep:
 class _Sweeping:
     """Marks what is not needed, and removes what was marked long ago."""
 
-    def __init__(self, remote: Remote, done: Pruned) -> None:
+    def __init__(self, remote: Remote, done: Pruned, patience: timedelta) -> None:
+        self._patience = patience
         self._remote = remote
         self._done = done
 
@@ -268,7 +274,7 @@ class _Sweeping:
         due = self._due(plan, frames, now)
         self._require_unchanged(plan)
         self._remove(due, frames)
-        old = (one.key for one in plan.sweeps if now - _told(self._remote, one) >= PATIENCE)
+        old = (one.key for one in plan.sweeps if now - _told(self._remote, one) >= self._patience)
         _delete(self._remote, old)
         waiting = plan.unneeded.keys() - set(due)
         self._done.waiting = len(waiting)
@@ -297,7 +303,7 @@ class _Sweeping:
         due = {
             digest
             for digest, at in since.items()
-            if now - at >= PATIENCE and _was_there(frames, digest, at)
+            if now - at >= self._patience and _was_there(frames, digest, at)
         }
         frames.look_at(due)
         due -= frames.closure(frames.listed.keys() - due)

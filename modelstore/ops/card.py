@@ -12,7 +12,7 @@ from typing import Any
 
 from modelstore import disk
 from modelstore.hashing import Digest, digest_of
-from modelstore.manifest import Manifest, encode, from_scalars
+from modelstore.manifest import Manifest, Scalar, encode, from_scalars
 from modelstore.names import ModelName
 from modelstore.ops.resolve import Resolved
 from modelstore.sizes import human_size
@@ -99,8 +99,8 @@ def model_info(
         "base_model": manifest.base_model,
         "created_at": manifest.created_at,
         "description": description,
-        "training_parameters": from_scalars(manifest.parameters),
-        "metrics": from_scalars(manifest.metrics),
+        "training_parameters": _sorted(manifest.parameters),
+        "metrics": _sorted(manifest.metrics),
         "id": digest,
         "parents": list(manifest.parents),
         "message": manifest.message,
@@ -128,12 +128,17 @@ def readme(
     lines += [f"| parent | {_cell(parent)} |", f"| created | {manifest.created_at} |"]
     lines += [f"| size | {human_size(manifest.size)} in {len(manifest.files)} files |"]
     lines += [f"| values | {manifest.parameter_count:,} |", ""]
-    lines += _table("Training parameters", from_scalars(manifest.parameters))
-    lines += _table("Metrics", from_scalars(manifest.metrics))
+    lines += _table("Training parameters", _sorted(manifest.parameters))
+    lines += _table("Metrics", _sorted(manifest.metrics))
     lines += ["## Files", "", "| file | size |", "|---|---:|"]
     lines += [f"| {_cell(file.path)} | {human_size(file.size)} |" for file in manifest.files]
     lines += ["", "## Load", "", *_how_to_load(model, version)]
     return ("\n".join(lines) + "\n").encode("utf-8")
+
+
+def _sorted(values: Mapping[str, Scalar]) -> dict[str, int | float | str]:
+    """Return ``values`` for showing, in the order that they have in a manifest that was read."""
+    return from_scalars(dict(sorted(values.items())))
 
 
 def _front_matter(base_model: str) -> list[str]:

@@ -32,7 +32,8 @@ def check_registry(store: Store, model: ModelName) -> list[Finding]:
     except (IntegrityError, NotFoundError, NewerFormatError) as error:
         return [*findings, Finding("registry", f"{model}", f"cannot be read: {error.message}")]
     if found is None:  # a Git clone: the view is all there is, and it is intact
-        return [*findings, _note(f"{META}/refs/{model}", "is not here: " + state.notice)]
+        notice = f": {state.notice}" if state.notice else ""
+        return [*findings, _note(f"{META}/refs/{model}", f"is not here{notice}")]
     if found.ahead:
         name = f"{model}/{JOURNAL}"
         findings.append(_note(name, f"has changes that {META}/refs/ lacks: {found.ahead}"))

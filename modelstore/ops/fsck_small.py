@@ -124,7 +124,7 @@ def check_leftovers(store: Store, states: dict[ModelName, State]) -> Iterator[Fi
         directory = store.meta / name
         count = len(os.listdir(directory)) if directory.is_dir() else 0
         if count:
-            yield _note(store, directory, f"holds {count} that were taken out of use")
+            yield _note(store, directory, f"holds what was taken out of use: {count}")
 
 
 def _orphans(store: Store, model: ModelName, state: State) -> Iterator[Finding]:

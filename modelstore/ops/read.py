@@ -215,7 +215,7 @@ def _checked_size(store: Store, span: BlobSpan) -> int:
     if size != span.size:
         raise IntegrityError(
             f"blob {span.blob[:12]} has {size} bytes and the manifest says {span.size}",
-            "run: mstore verify REF",
+            "run: mstore fsck --full",
         )
     return size
 

@@ -6,6 +6,7 @@ and from the files that providers' own tools use.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -182,10 +183,12 @@ def _meant(store: Store, text: str) -> Known | None:
 
 
 def _unknown(store: Store, name: str) -> NotFoundError:
-    names = ", ".join(one.name for one in known(store)) or "none"
-    return NotFoundError(
-        f"there is no remote '{name}' (there is: {names})", f"mstore remote add {name} URL"
-    )
+    names = ", ".join(one.name for one in known(store))
+    if names:
+        return NotFoundError(
+            f"there is no remote '{name}' (there is: {names})", "run: mstore remote list"
+        )
+    return NotFoundError("this store has no remotes", f"add one: mstore remote add {name} URL")
 
 
 def _absolute(url: str) -> str:
@@ -229,6 +232,28 @@ def secret_of(store: Store) -> Secret | None:
         return Passphrase(text)
     with disk.explained(Path(path), "read"):
         return parse_key_file(Path(path).read_bytes())
+
+
+def write_key_file(path: Path) -> None:
+    """Write a new random key to a file that only its owner may read.
+
+    Raises:
+        ConflictError: there is something at ``path``.
+        RemoteError: cryptography is not installed.
+        StoreError: it cannot be written.
+    """
+    try:
+        from modelstore.remotes.keyfile import new_key_file
+    except ImportError as error:
+        raise RemoteError(
+            "cryptography is not installed", "pip install 'mstore[remote]'"
+        ) from error
+    if os.path.lexists(path):
+        raise ConflictError(f"'{path}' exists", "give a file that does not exist")
+    with disk.NewFile(path, mode=0o600) as file:
+        file.write(new_key_file())
+        file.close(sync=True)
+    disk.sync_dir(path.parent)
 
 
 def _is_sealed(remote: Remote) -> bool:

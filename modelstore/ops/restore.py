@@ -9,10 +9,12 @@ A restore that was interrupted is completed by running it again.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from modelstore.blobs.staging import Staging
 from modelstore.canonical import MAX_SEALED
 from modelstore.errors import ConflictError, IntegrityError, NotFoundError, UsageError
 from modelstore.hashing import Digest, digest_of
@@ -21,7 +23,10 @@ from modelstore.names import ACTIVE, ModelName, Ref, digest_prefix, is_model, is
 from modelstore.ops import pins, restore_place, transfer
 from modelstore.ops.backup_document import Backup, BackupFile, find
 from modelstore.ops.backup_frames import RemoteFrames, read_blob
+from modelstore.ops.checkout import checkout_unpacked
+from modelstore.ops.resolve import resolve
 from modelstore.ops.restore_place import Added, ModelPlan, Saved, place, plan_model
+from modelstore.ops.unpacking import Unpacking
 from modelstore.progress import Progress, silent
 from modelstore.registry import JOURNAL, VIEW
 from modelstore.remotes.base import Remote
@@ -121,21 +126,29 @@ def plan_restore(
     )
 
 
-def restore(remote: Remote, plan: RestorePlan, progress: Progress = silent) -> Restored:
+def restore(
+    remote: Remote, plan: RestorePlan, progress: Progress = silent, *, files: bool = False
+) -> Restored:
     """Do what ``plan`` says.
+
+    Args:
+        remote: where the backup is.
+        plan: what `plan_restore` returned.
+        progress: told the bytes that came.
+        files: write the files of the versions out, too, into their own directories.
 
     Raises:
         IntegrityError: a blob is not, or not whole, in the backup; what came before stays.
-        ConflictError: somebody changed a model meanwhile.
+        ConflictError: somebody changed a model meanwhile, or a file that would be written out.
         DiskFullError: no room.
     """
     store = _store_at(plan.root) or create(plan.root)
-    files = _Files(remote, plan.backup)
-    own = files.small("") if plan.everything else {}
+    saved = _Files(remote, plan.backup)
+    own = saved.small("") if plan.everything else {}
     restore_place.place_files(store, own)
     ids = sorted(plan.manifests)
     sizes = {s.blob: s.size for m in plan.manifests.values() for f in m.files for s in f.spans}
-    with pins.pin(store) as pin:
+    with pins.pin(store) as pin, _unpacking(store, plan, files=files) as unpacking:
         with store.lock():
             pin.add(ids)
         came = transfer.bring(store, remote, ids)
@@ -146,12 +159,15 @@ def restore(remote: Remote, plan: RestorePlan, progress: Progress = silent) -> R
                 sorted(sizes),
                 progress,
                 expected=transfer.Expected(sizes, total=plan.size),
+                took=None if unpacking is None else unpacking.take,
             )
         )
         added: list[Added] = []
         for model in plan.models:
-            added += place(store, model, files.of(model.model))
+            added += place(store, model, saved.of(model.model))
         restore_place.place_settings(store, own)
+        if unpacking is not None:
+            _write_out(store, plan, unpacking, progress)
     return Restored(
         backup=plan.backup,
         store=store,
@@ -161,6 +177,29 @@ def restore(remote: Remote, plan: RestorePlan, progress: Progress = silent) -> R
         size=came.bytes,
         lost=plan.lost,
     )
+
+
+@contextmanager
+def _unpacking(store: Store, plan: RestorePlan, *, files: bool) -> Iterator[Unpacking | None]:
+    """Unpack what comes, if ``files``, in a part of the store that is removed in the end."""
+    if not files:
+        yield None
+        return
+    store.prepare()
+    wanted = (file for manifest in plan.manifests.values() for file in manifest.files)
+    with Staging(store.meta, store.lock_timeout) as area:
+        unpacking = Unpacking(area.directory, wanted)
+        try:
+            yield unpacking
+        finally:
+            unpacking.close()
+
+
+def _write_out(store: Store, plan: RestorePlan, unpacking: Unpacking, progress: Progress) -> None:
+    for model in plan.models:
+        added = (f"{model.model}@{number}" for _, number in model.added)
+        for ref in (*model.present, *added):
+            checkout_unpacked(store, resolve(store, ref), unpacking, progress)
 
 
 def _store_at(root: Path) -> Store | None:

@@ -1,6 +1,7 @@
 """Which versions a policy keeps, and why; the others are removed by gc, as `rm` removes them.
 
-A version stays if any rule keeps it. No rule looks at a clock for the order of versions; ages are
+A version stays if any rule keeps it; a metric that no version of a model has keeps all of them.
+No rule looks at a clock for the order of versions; ages are
 counted back from the model's newest version, so that a clock that is wrong today removes nothing.
 """
 
@@ -102,18 +103,22 @@ def reasons(policy: Policy, state: State) -> Mapping[str, tuple[str, ...]]:
             if made is None or made >= oldest:
                 keep(entry, "its age is not known" if made is None else "young enough")
     for rule in policy.best:
-        for entry in _best(rule, entries):
-            keep(entry, f"one of the best {rule.count} by {rule.metric}")
+        best, why = _best(rule, entries)
+        for entry in best:
+            keep(entry, why)
     return found
 
 
-def _best(rule: Best, entries: list[Entry]) -> list[Entry]:
-    """Return the best by a rule; of equally good ones the newer."""
+def _best(rule: Best, entries: list[Entry]) -> tuple[list[Entry], str]:
+    """Return the best by a rule, of equally good ones the newer, and why they stay."""
     ranked = [
         (value, entry) for entry in reversed(entries) if (value := _value(entry, rule)) is not None
     ]
+    if not ranked:  # a mistyped metric must not remove them all
+        return entries, f"no version has a {rule.metric!r}"
     ranked.sort(key=lambda pair: pair[0] if rule.lowest else -pair[0])
-    return [entry for _, entry in ranked[: rule.count]]
+    best = [entry for _, entry in ranked[: rule.count]]
+    return best, f"one of the best {rule.count} by {rule.metric}"
 
 
 def _value(entry: Entry, rule: Best) -> float | None:

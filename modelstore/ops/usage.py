@@ -15,6 +15,7 @@ from modelstore.errors import IntegrityError, NewerFormatError, NotFoundError
 from modelstore.hashing import Digest
 from modelstore.manifest import Manifest
 from modelstore.names import ModelName
+from modelstore.ops import tracking
 from modelstore.ops.card import MODEL_INFO, README
 from modelstore.ops.resolve import Resolved
 from modelstore.store import MANIFEST, Store
@@ -142,6 +143,7 @@ class _Frames:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._lazy = bool(tracking.lazy(store))
         self._bases: dict[Digest, tuple[Digest, ...]] = {}
         stamps = ((d, stamp_of(store.blobs.path(d))) for d in store.blobs.iter_digests())
         self.sizes = {digest: stamp[-1] for digest, stamp in stamps if stamp is not None}
@@ -166,6 +168,8 @@ class _Frames:
     def _built_on(self, digest: Digest) -> tuple[Digest, ...]:
         if digest not in self._bases:
             self._bases[digest] = ()
+            if self._lazy and digest not in self.sizes:
+                return ()  # at the remote
             try:
                 self._bases[digest] = self._store.blobs.header(digest).built_on
             except (NotFoundError, IntegrityError, NewerFormatError) as error:

@@ -86,7 +86,9 @@ def parse_key_file(data: bytes) -> KeyFile:
     """
     match = _KEY_FILE.match(data)
     if match is None:
-        raise UsageError("the key file is not one that mstore wrote")
+        raise UsageError(
+            "the key file is not one that mstore wrote", "make one: mstore remote new-key FILE"
+        )
     return KeyFile(bytes.fromhex(match.group(1).decode("ascii")))
 
 

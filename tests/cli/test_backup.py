@@ -39,6 +39,14 @@ def test_everything_goes_and_comes_back(place: Path) -> None:
     assert again["present"] == ["llama_1b@v1.0", "llama_1b@v1.1"]
 
 
+def test_files_come_out_with_the_store(place: Path) -> None:
+    """With --checkout the versions' directories are full, and nothing more is to be typed."""
+    run("backup", "saved")
+    back = run("restore", "saved", "back", "v1.1", "--checkout")
+    assert (back.code, "checkout" in back.err) == (0, False)
+    assert files_of(place / "back/llama_1b/v1.1").items() >= files_of(place / "two").items()
+
+
 def test_a_name_of_the_store_is_a_destination(place: Path) -> None:
     """A remote can hold backups, and its name says where it is."""
     config = {"remotes": {"usb": {"url": str(place / "saved")}}}
@@ -160,3 +168,18 @@ def test_the_python_api_does_the_same(place: Path) -> None:
     assert [one.now for one in store.restore("saved", "v1.1").versions] == ["llama_1b@v1.1"]
     with pytest.raises(UsageError, match="Verify"):
         store.backup("saved", verify="some")
+
+
+def test_a_destination_without_backups_is_not_sound(place: Path) -> None:
+    """A check of a disk that was not mounted must not look like one of good backups."""
+    (place / "empty").mkdir()
+    done = run("backup", "check", "empty")
+    assert (done.code, done.out) == (1, "no backup\n")
+    assert "mstore backup empty" in done.err
+    assert "mstore backup empty" in run("restore", "empty", "new").err
+
+
+def test_hints_name_the_destination(place: Path) -> None:
+    """They can be typed as they stand."""
+    run("backup", "kept")
+    assert "mstore backup list kept" in run("restore", "kept", "new", "--at", "2001-01-01").err

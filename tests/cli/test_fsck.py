@@ -50,7 +50,7 @@ def test_damage_is_named_with_what_is_lost_and_mended(place: Path) -> None:
     assert done.code == 1
     assert "problem: blob " in done.out
     assert f"lost with it: llama_1b@v1.1: model.safetensors ({NORM})" in done.out
-    assert "mstore fsck --repair" in done.err
+    assert "mstore fsck --full --repair" in done.err  # without --full it would find nothing
     data = run("fsck", "--full", "--json").data("fsck")
     assert not data["sound"]
     assert data["problems"][0]["affected"][0]["tensors"] == [NORM]
@@ -69,6 +69,9 @@ def test_what_cannot_be_mended_exits_with_1(place: Path) -> None:
     assert done.code == 1
     assert "is not in the store" in done.out
     assert "mstore commit DIR" in done.err
+    assert "--from" not in done.err
+    assert run("remote", "add", "other", place / "other").code == 0
+    assert "mstore fsck --repair --from other" in run("fsck", "--repair").err
     assert run("commit", "two").code == 0
     assert run("fsck", "--full").code == 0
 

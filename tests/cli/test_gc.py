@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -115,7 +116,8 @@ def test_a_mistyped_model_is_said(place: Path) -> None:
 
 def test_what_cannot_be_read_stops_gc(place: Path) -> None:
     """Exit code 6, the thing by name, and everything as it was."""
-    frame = next((place / "tuned_models/.mstore/blobs").glob("*/*"))
+    shown = json.loads(run("show", "v1.0", "--json").out)["data"]
+    frame = place / "tuned_models/.mstore/blobs" / shown["id"][:2] / shown["id"]
     frame.chmod(0o600)
     frame.write_bytes(b"damaged")
     run("rm", "v1.1")

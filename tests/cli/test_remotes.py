@@ -110,3 +110,29 @@ def test_remotes_that_only_some_may_read(
     assert run("-C", root, "pull").code == 12
     monkeypatch.delenv("MSTORE_PASSPHRASE")
     assert run("clone", url, tmp_path / "new").code == 12
+
+
+def test_a_key_file_is_made_and_used(root: Path, tmp_path: Path) -> None:
+    """Nobody else may read it, it is never overwritten, and what is no key file says how to get one."""
+    pytest.importorskip("cryptography")
+    key, url = tmp_path / "key", tmp_path / "remote"
+    made = run("remote", "new-key", key)
+    assert (made.code, made.out) == (0, f"{key}\n")
+    assert key.stat().st_mode & 0o077 == 0
+    assert run("remote", "new-key", key).code == 5
+    wanted = ("-C", root, "remote", "add", "origin", url, "--encrypt", "--key-file")
+    assert run(*wanted, key).code == 0
+    assert run("-C", root, "push", "--key-file", key).code == 0
+    assert run("-C", root, "push").code == 12
+    wrong = tmp_path / "wrong"
+    wrong.write_text("a key of another tool")
+    refused = run("-C", root, "push", "--key-file", wrong)
+    assert (refused.code, "mstore remote new-key FILE" in refused.err) == (2, True)
+
+
+def test_an_unknown_remote_leads_to_the_known_ones(root: Path, tmp_path: Path) -> None:
+    """Where there are some, the hint lists them."""
+    assert run("-C", root, "remote", "add", "origin", tmp_path / "remote").code == 0
+    for words in (("push", "orign"), ("remote", "rm", "orign")):
+        done = run("-C", root, *words)
+        assert (done.code, "mstore remote list" in done.err) == (4, True)

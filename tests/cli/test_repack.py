@@ -84,7 +84,7 @@ def test_damage_ends_with_3(place: Path) -> None:
     done = run("repack")
     assert done.code == 3
     assert span.blob in done.err
-    assert "mstore verify REF" in done.err
+    assert "mstore fsck --full" in done.err
     assert run("repack", "--json").code == 3
 
 

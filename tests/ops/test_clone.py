@@ -56,6 +56,21 @@ def test_a_clone_has_everything(store: Store, url: str, tmp_path: Path) -> None:
     assert seen(done.store, "origin", LINE) == store.state(LINE).document
 
 
+def test_a_clone_has_the_small_files_byte_for_byte(store: Store, tmp_path: Path) -> None:
+    """They are made again, whatever the order in which metrics and parameters were given."""
+    options = CommitOptions(metrics={"zeta": 1.5, "alpha": 2}, parameters={"z": 1, "a": 2})
+    commit(store, write_model(tmp_path / "run"), LINE, options)
+    url = str(tmp_path / "remote")
+    add(store, "origin", url)
+    with opened(store) as place:
+        push(store, place)
+    for lazy in (False, True):
+        done = clone(url, tmp_path / f"clone-{lazy}", lazy=lazy)
+        home = done.store.version_dir(LINE, "v1.0")
+        assert files_of(home) == files_of(store.version_dir(LINE, "v1.0"))
+        assert fsck(done.store).sound
+
+
 def test_one_model_can_be_cloned(store: Store, url: str, tmp_path: Path) -> None:
     """Of several models only the one that was named comes; one that is not there is an error."""
     commit(store, write_model(tmp_path / "n", seed=9), ModelName("n"), CommitOptions())

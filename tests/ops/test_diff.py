@@ -95,6 +95,14 @@ def test_the_figures_are_those_of_numpy(
         assert_apart(apart, old[dtype], new[dtype])
 
 
+def test_a_signalling_nan_is_no_warning(shared_store: Store) -> None:
+    """A complex number whose bits are a signalling NaN is compared like any other NaN."""
+    old = {"w": Values("C64", (1,), bytes(8))}
+    new = {"w": Values("C64", (1,), bytes.fromhex("000000000000817f"))}
+    (change,) = of_tensors(shared_store, old, new).tensors
+    assert change.distance is not None
+
+
 def assert_apart(apart: Distance, old: Values, new: Values) -> None:
     """Check the figures of two tensors that differ."""
     (count,) = old.shape

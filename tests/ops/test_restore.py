@@ -97,6 +97,38 @@ def test_versions_are_named_as_elsewhere(
     assert [one.now for one in back.versions] == [f"{LINE}@{expected.get(ref, 'v1.0')}"]
 
 
+def test_files_are_written_while_they_are_proved(
+    line: Store, remote: DirectoryRemote, tmp_path: Path
+) -> None:
+    """Versions come with their files, byte for byte; again, only what is missing is written."""
+    backup(line, remote)
+    root = tmp_path / "copy"
+    back = restore(remote, plan_restore(remote, root), files=True).store
+    for number in range(3):
+        source = files_of(tmp_path / f"run{number}")
+        assert files_of(root / LINE / f"v1.{number}").items() >= source.items()
+    weights = root / LINE / "v1.1" / "model.safetensors"
+    weights.unlink()
+    restore(remote, plan_restore(remote, root), files=True)
+    assert weights.read_bytes() == files_of(tmp_path / "run1")["model.safetensors"]
+    assert not list((back.meta / "tmp").iterdir())
+    assert fsck(back, Level.FULL).sound
+
+
+def test_a_changed_file_is_not_overwritten_by_a_restore(
+    line: Store, remote: DirectoryRemote, tmp_path: Path
+) -> None:
+    """What was changed in a version's directory stays, and the restore says so."""
+    backup(line, remote)
+    root = tmp_path / "copy"
+    restore(remote, plan_restore(remote, root, [f"{LINE}@v1.2"]), files=True)
+    config = root / LINE / "v1.2" / "config.json"
+    config.write_text("mine")
+    with pytest.raises(ConflictError):
+        restore(remote, plan_restore(remote, root, [f"{LINE}@v1.2"]), files=True)
+    assert config.read_text() == "mine"
+
+
 def test_one_model_comes_with_its_registry(
     line: Store, remote: DirectoryRemote, tmp_path: Path
 ) -> None:

@@ -74,7 +74,6 @@ def test_the_best_by_a_metric() -> None:
     assert kept(Policy(best=(Best(1, "loss", True),)), found) == ["v1.3"]
     assert kept(Policy(best=(Best(2, "loss", True),)), found) == ["v1.1", "v1.3"]
     assert kept(Policy(best=(Best(1, "loss", False),)), found) == ["v1.0"]
-    assert kept(Policy(best=(Best(3, "accuracy", False),)), found) == []
 
 
 def test_rules_add_up_and_are_named() -> None:
@@ -137,3 +136,10 @@ def test_other_times_are_refused(text: str) -> None:
     """There are no minutes, months, signs or fractions."""
     with pytest.raises(UsageError):
         parse_age(text)
+
+
+def test_a_metric_that_no_version_has_keeps_all() -> None:
+    """A mistyped name removes nothing, and the reason says so."""
+    found = state({"metrics": {"loss": 1.5}}, {"metrics": {"loss": 0.5}})
+    why = reasons(Policy(best=(parse_best("1:los"),)), found)
+    assert dict(why) == dict.fromkeys(("v1.0", "v1.1"), ("no version has a 'los'",))

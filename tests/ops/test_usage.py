@@ -9,8 +9,11 @@ import pytest
 from modelstore import disk
 from modelstore.names import ModelName
 from modelstore.ops.checkout import checkout, release
+from modelstore.ops.clone import clone
 from modelstore.ops.commit import CommitOptions, commit
 from modelstore.ops.gc import gc, plan_gc
+from modelstore.ops.push import push
+from modelstore.ops.remotes import add, opened
 from modelstore.ops.resolve import resolve
 from modelstore.ops.rm import plan_rm, rm
 from modelstore.ops.usage import usage
@@ -124,3 +127,13 @@ def test_the_trash_is_reclaimable(line: Store) -> None:
     gc(line, plan_gc(line, purge_now=True))
     found = usage(line)
     assert (found.reclaimable, found.trash) == (0, 0)
+
+
+def test_what_a_lazy_clone_has_not_fetched_is_not_unreadable(line: Store, tmp_path: Path) -> None:
+    """It is at the remote, so it can be told what may go."""
+    url = str(tmp_path / "remote")
+    add(line, "origin", url)
+    with opened(line) as place:
+        push(line, place)
+    found = usage(clone(url, tmp_path / "clone", lazy=True).store)
+    assert (found.unreadable, found.reclaimable) == ((), 0)

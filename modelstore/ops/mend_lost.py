@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modelstore import manifest as manifests
-from modelstore.errors import ConflictError, StoreError
+from modelstore.errors import ConflictError, IntegrityError, StoreError
 from modelstore.hashing import Digest, digest_of
 from modelstore.manifest import Manifest
 from modelstore.names import ModelName, is_model, is_version, parse_version
@@ -82,7 +82,7 @@ def mend_lost(store: Store) -> None:
     """Register the versions again, with their numbers and ids; the lowest becomes ACTIVE."""
     for model, versions in list(lost_registries(store)):
         for one in versions:
-            with suppress(ConflictError):  # one whose blobs are gone must not keep the others out
+            with suppress(ConflictError, IntegrityError):  # one whose blobs are gone must not keep the others out
                 _register(store, model, one)
 
 

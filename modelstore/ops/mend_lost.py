@@ -82,7 +82,8 @@ def mend_lost(store: Store) -> None:
     """Register the versions again, with their numbers and ids; the lowest becomes ACTIVE."""
     for model, versions in list(lost_registries(store)):
         for one in versions:
-            with suppress(ConflictError, IntegrityError):  # one whose blobs are gone must not keep the others out
+            # one whose blobs are gone must not keep the others out
+            with suppress(ConflictError, IntegrityError):
                 _register(store, model, one)
 
 

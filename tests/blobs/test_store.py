@@ -95,7 +95,7 @@ def test_an_absent_blob_is_not_found(store: BlobStore):
     for read in (store.read, store.header, store.check, lambda d: list(store.blocks(d))):
         with pytest.raises(NotFoundError, match=ABSENT) as caught:
             read(ABSENT)
-        assert "mstore verify" in caught.value.hint
+        assert "mstore fsck" in caught.value.hint
     assert ABSENT not in store
 
 

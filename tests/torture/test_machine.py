@@ -59,12 +59,14 @@ class Line:
         versions, removed: the files of each.
         gone: removed ones whose blobs may have been purged.
         active: the ACTIVE version, or "".
+        first: the files of a first commit that was killed, which may have left its directory.
     """
 
     versions: dict[str, Content] = field(default_factory=dict)
     removed: dict[str, Content] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
     active: str = ""
+    first: Content | None = None
 
 
 class Machine(RuleBasedStateMachine):
@@ -143,6 +145,7 @@ class Machine(RuleBasedStateMachine):
         crashes(lambda: commit(self.store, run, ModelName(model), CommitOptions()), step)
         self._reopen()
         if ModelName(model) not in self.store.models():
+            line.first = files
             return
         state = self.store.state(ModelName(model))
         made = {str(version) for version in state.versions()} - set(line.versions)
@@ -238,7 +241,20 @@ class Machine(RuleBasedStateMachine):
             raise AssertionError("a damaged frame was served")
         assert not fsck(self.store, Level.FULL).sound
         assert repair(self.store, Level.FULL).sound
+        for name in MODELS:
+            self._take_up_first(name)
         release(self.store, one, output=out)
+
+    def _take_up_first(self, model: str) -> None:
+        """Expect the version of a killed first commit, if the repair found it whole.
+
+        A version's directory without any registry is what a lost registry leaves, too.
+        """
+        line = self.lines[model]
+        if line.versions or line.first is None or ModelName(model) not in self.store.models():
+            return
+        (version,) = self.store.state(ModelName(model)).versions()
+        line.versions[str(version)], line.active = line.first, str(version)
 
     def _damage(self, frame: Path, number: int) -> None:
         data = bytearray(frame.read_bytes())

@@ -16,7 +16,8 @@ from modelstore.cli import common, complete, output
 from modelstore.names import parse_model
 from modelstore.ops.commit import CommitOptions
 from modelstore.training.options import DEVICES, LEARNING_RATES, METHODS, Step
-from modelstore.training.run import Plan, Trained, options_for, plan
+from modelstore.training.plan import Plan, options_for, plan
+from modelstore.training.run import Trained
 from modelstore.training.run import train as run_plan
 
 _RATES = ", ".join(f"{rate:g} for {method}" for method, rate in LEARNING_RATES.items())

@@ -1,7 +1,5 @@
-"""A training run: from a base and data files to a committed version.
+"""A training run: from a plan to a committed version.
 
-`plan` settles everything that can be settled in a second, so that a mistake is told before any time
-is spent; `train` does the work.
 While it runs, base, adapters and result lie in ``.mstore/runs/<id>/``. Whatever ends the run, the
 directory goes, except where the result is complete and could not be committed: then it stays, and
 the error says how to commit it.
@@ -10,54 +8,27 @@ the error says how to commit it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from modelstore import disk
-from modelstore.errors import DiskFullError, NotFoundError, StoreError, UsageError
+from modelstore.errors import DiskFullError, StoreError
 from modelstore.names import ModelName
 from modelstore.ops import working
 from modelstore.ops.checkout import checkout
 from modelstore.ops.commit import CommitOptions, Committed, commit
 from modelstore.ops.place import STARTED_FROM
-from modelstore.ops.resolve import Context, Resolved, resolve
 from modelstore.progress import Progress, silent
 from modelstore.sizes import human_size
 from modelstore.store import Store
 from modelstore.training.base import open_base
-from modelstore.training.data import Data, load_data
 from modelstore.training.finetune import fine_tune, resolve_device
-from modelstore.training.hub import download, hub_id
-from modelstore.training.options import Step, TrainOptions, TrainResult
-
-_STACK = ("torch", "transformers", "accelerate", "trl", "peft", "datasets")
-"""What `mstore[train]` installs and every run needs."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """A run that could begin.
-
-    Attributes:
-        model: the line that gets the version.
-        base: what it starts from, for people: a full ref, a directory, or an id on the Hub.
-        version: the version it starts from, or None.
-        directory: the directory it starts from, or None.
-        data: the rows.
-        options: how to train.
-    """
-
-    model: ModelName
-    base: str
-    version: Resolved | None
-    directory: Path | None
-    data: Data
-    options: TrainOptions
+from modelstore.training.hub import download
+from modelstore.training.options import Step, TrainResult
+from modelstore.training.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,93 +37,6 @@ class Trained:
 
     committed: Committed
     result: TrainResult
-
-
-def options_for(store: Store, model: ModelName, given: Mapping[str, Any]) -> TrainOptions:
-    """Return ``given``, completed by what the line was set up with and by our own defaults.
-
-    Args:
-        given: fields of `TrainOptions`; None for those that were not said.
-    """
-    registry = store.registry(model)
-    defaults = registry.state().document.get("defaults", {}) if registry.exists() else {}
-    known = {field.name for field in fields(TrainOptions)}
-    chosen = {name: value for name, value in defaults.items() if name in known}
-    chosen.update((name, value) for name, value in given.items() if value is not None)
-    return TrainOptions(**chosen)
-
-
-def plan(
-    store: Store,
-    model: ModelName,
-    data_files: Sequence[Path],
-    options: TrainOptions,
-    *,
-    source: str = "",
-    base: str = "",
-) -> Plan:
-    """Read the data and find out what to start from.
-
-    Args:
-        source: a ref of the version to start from, or "".
-        base: a directory, or the id of a model on the Hub, to start from, or "".
-            With neither it is the line's ACTIVE version, else the model the line was set up with.
-
-    Raises:
-        StoreError: the training packages are not installed.
-        UsageError: the data is wrong, both a ref and a base are given, or there is neither.
-        NotFoundError: the ref, the directory or a data file does not exist.
-    """
-    _check_installed()
-    if source and base:
-        raise UsageError("--from and --base exclude each other", "leave one of them out")
-    version, directory, name = None, None, base
-    if base:
-        directory = _directory(base)
-    else:
-        version = _version(store, model, source)
-        name = str(version) if version else _line_base(store, model)
-    if directory is not None:
-        open_base(directory)
-    return Plan(model, name, version, directory, load_data(data_files), options)
-
-
-def _check_installed() -> None:
-    missing = [name for name in _STACK if find_spec(name) is None]
-    if missing:
-        raise StoreError(
-            f"training needs packages that are not installed: {', '.join(missing)}",
-            'pip install "mstore[train]"',
-        )
-
-
-def _directory(base: str) -> Path | None:
-    path = Path(base)
-    if path.is_dir():
-        return path
-    if path.is_absolute() or base.startswith(".") or base.count("/") != 1 or path.parent.is_dir():
-        raise NotFoundError(f"there is no directory '{base}'", "name a model: --base DIR")
-    return None
-
-
-def _version(store: Store, model: ModelName, source: str) -> Resolved | None:
-    if source:
-        return resolve(store, source, Context(model=model))
-    registry = store.registry(model)
-    if registry.exists() and registry.state().active:
-        return resolve(store, f"{model}@ACTIVE")
-    return None
-
-
-def _line_base(store: Store, model: ModelName) -> str:
-    registry = store.registry(model)
-    base = registry.state().base_model if registry.exists() else ""
-    if not base:
-        raise UsageError(
-            f"{model} has no version to start from, and no base is recorded for it",
-            f"name one: mstore train {model} --base DIR --data FILE",
-        )
-    return hub_id(base)
 
 
 def train(

@@ -14,7 +14,7 @@ from modelstore.cli import cli
 from modelstore.errors import StoreError, UsageError
 from modelstore.names import ModelName
 from modelstore.store import Store, create
-from modelstore.training import run
+from modelstore.training import plan
 
 pytest.importorskip("trl")
 
@@ -87,7 +87,7 @@ def test_without_the_packages(
     store: Store, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where training is not installed, the hint is how to install it."""
-    monkeypatch.setattr(run, "_STACK", ("no_such_package",))
+    monkeypatch.setattr(plan, "_STACK", ("no_such_package",))
     data = _data(tmp_path, text="some text")
     result = _mstore(store, "train", "tiny", "--data", data, "--base", tiny_model)
     assert isinstance(result.exception, StoreError)
@@ -100,8 +100,8 @@ def test_a_line_knows_how_it_is_trained(tmp_path: Path) -> None:
     from modelstore.ops.init import init
 
     store = init(tmp_path / "tuned_models").store
-    laptop = run.options_for(store, ModelName("llama_1b"), {"epochs": None})
-    desktop = run.options_for(store, ModelName("llama_8b"), {"epochs": 1, "seed": 7})
+    laptop = plan.options_for(store, ModelName("llama_1b"), {"epochs": None})
+    desktop = plan.options_for(store, ModelName("llama_8b"), {"epochs": 1, "seed": 7})
     assert (laptop.device, laptop.batch_size, laptop.epochs) == ("cpu", 1, 1)
     assert (desktop.device, desktop.batch_size, desktop.epochs) == ("cuda", 8, 1)
     assert desktop.seed == 7

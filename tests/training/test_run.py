@@ -18,7 +18,8 @@ from modelstore.ops.commit import CommitOptions, commit
 from modelstore.ops.resolve import resolve
 from modelstore.store import Store, create
 from modelstore.training.options import Step, TrainOptions
-from modelstore.training.run import Plan, Trained, plan, train
+from modelstore.training.plan import Plan, plan
+from modelstore.training.run import Trained, train
 
 pytest.importorskip("trl")
 

@@ -8,6 +8,9 @@ PY     := $(VENV)/bin/python
 ARGS   ?=
 FUZZ_SECONDS ?= 60
 
+# Tests side by side; ARGS='-n 0' runs them one after the other, as a debugger needs it.
+WORKERS := -n auto --maxprocesses 4 --dist worksteal
+
 PINS := pyproject.toml constraints.txt scripts/install.py
 
 .DEFAULT_GOAL := help
@@ -21,7 +24,7 @@ demo: $(VENV)/.installed-demo ## fine-tune a small real model and watch what its
 	sh demo/demo.sh $(ARGS)
 
 test: $(VENV)/.installed-dev ## run the tests
-	$(PY) -m pytest $(ARGS)
+	$(PY) -m pytest $(WORKERS) $(ARGS)
 
 torture: $(VENV)/.installed-dev ## kill, starve and unplug it at every call: half an hour; as root with real power cuts
 	MSTORE_TORTURE=1 $(PY) -m pytest tests/torture -s --timeout 3600 $(ARGS)

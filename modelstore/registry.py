@@ -45,8 +45,8 @@ COMPACT_EVERY = 256
 """Changes between two whole states in refs/, and the number of single records kept behind one."""
 
 _ABSENT = (
-    "the content of {model} is not here, only its registry; "
-    "take in what its directories hold with: mstore adopt"
+    "only the registry of {model} is here, as in a Git clone; get its content with: mstore pull, "
+    "or take in what its directories hold with: mstore adopt"
 )
 _KEPT_DIGITS = 16
 _KEPT_SO = "every change writes it again, and this one is kept in .mstore/adopted/"

@@ -280,7 +280,7 @@ def test_a_clone_of_the_small_files_works_and_the_first_change_writes_a_base(
     cloned = registry.state()
     assert registry.exists()
     assert cloned.document == expected.document
-    assert "is not here" in cloned.notice
+    assert "mstore pull" in cloned.notice
     registry.change(add(count), AT)
     assert (tmp_path / f".mstore/refs/m/base-{count:010d}.json").exists()
     check_whole(registry)

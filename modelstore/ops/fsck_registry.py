@@ -31,7 +31,10 @@ def check_registry(store: Store, model: ModelName) -> list[Finding]:
         found = registry.replayed()
     except (IntegrityError, NotFoundError, NewerFormatError) as error:
         return [*findings, Finding("registry", f"{model}", f"cannot be read: {error.message}")]
-    if found is None:  # a Git clone: the view is all there is, and it is intact
+    if found is None:
+        if _has_content(store, state.document):
+            return [*findings, Finding("registry", f"{META}/refs/{model}", "is missing")]
+        # a Git clone: the view is all there is, and it is intact
         notice = f": {state.notice}" if state.notice else ""
         return [*findings, _note(f"{META}/refs/{model}", f"is not here{notice}")]
     if found.ahead:
@@ -58,10 +61,16 @@ def mend_registry(store: Store, model: ModelName) -> None:
         registry = store.registry(model)
         registry.take_over()
         found = registry.replayed()
-        if found is None:
+        document = registry.state().document if found is None else found.document
+        if found is None and not _has_content(store, document):
             return
-        keep = Quarantine(store.meta)
-        _Mending(registry, found.document, keep).run()
+        _Mending(registry, document, Quarantine(store.meta)).run()
+
+
+def _has_content(store: Store, document: Document) -> bool:
+    """Tell whether the versions that a view tells of are here: then its records were lost."""
+    names = {values.get("id") for values in document["versions"].values()} - {None}
+    return bool(names) and all(name in store.blobs for name in names)
 
 
 class Quarantine:

@@ -59,8 +59,8 @@ def repair(
             return before
         mend_settings(store)
         _mend_registries(store)
-        mend_lost(store)
         _mend_blobs(store, before, more)
+        mend_lost(store)  # after the blobs that its versions may share
         _mend_small_files(store, before)
         after = fsck(store)
     return _difference(before, after)

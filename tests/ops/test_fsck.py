@@ -17,6 +17,7 @@ from modelstore.ops.checkout import checkout
 from modelstore.ops.commit import CommitOptions, commit
 from modelstore.ops.findings import Checked, Finding
 from modelstore.ops.fsck import Level, fsck, parse_subset
+from modelstore.ops.mend import repair
 from modelstore.ops.resolve import resolve
 from modelstore.store import Store
 from tests.frames import put_frame
@@ -240,8 +241,20 @@ def test_a_git_clone_of_the_small_files_lists_what_is_missing(line: Store) -> No
     shutil.rmtree(line.meta)
     found = fsck(Store(line.root))
     assert {one.what for one in found.problems if one.kind == "blob"} == {"is not in the store"}
-    assert any("only its registry" in one.what for one in found.notes)
+    assert any("only the registry" in one.what for one in found.notes)
     assert not line.meta.exists()
+
+
+def test_lost_records_beside_frames_and_view_come_back(line: Store) -> None:
+    """Who removed .mstore/refs/MODEL has lost nothing: view and journal say it all."""
+    refs = line.meta / "refs" / LINE
+    before = line.state(LINE)
+    shutil.rmtree(refs)
+    assert named(fsck(line), f".mstore/refs/{LINE}").what == "is missing"
+    assert repair(line).sound
+    assert fsck(line).sound
+    assert line.registry(LINE).has_records()
+    assert line.state(LINE).document == before.document
 
 
 # --- a part of the frames

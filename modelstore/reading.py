@@ -14,6 +14,17 @@ _NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 _BINARY = getattr(os, "O_BINARY", 0)
 
 
+def read_if_readable(path: Path) -> bytes | None:
+    """Return the bytes of a regular file, None where there is none that can be read.
+
+    For whoever treats damage and absence alike.
+    """
+    try:
+        return read_file(path)
+    except OSError:
+        return None
+
+
 def read_file(path: Path, most: int = -1) -> bytes:
     """Return the bytes of a regular file, or the first ``most`` of them.
 

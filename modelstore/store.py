@@ -9,12 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelstore import disk, locks
+from modelstore import disk, locks, moments
 from modelstore.canonical import MAX_SIZE, line, parse_mapping
 from modelstore.errors import (
     ConflictError,
@@ -296,8 +295,7 @@ def find(start: Path) -> Path:
 
 def now() -> str:
     """Return the time as the store writes it: RFC 3339, UTC, whole seconds."""
-    moment = datetime.fromtimestamp(int(time.time()), tz=timezone.utc)
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moments.rfc3339(moments.from_seconds(int(time.time())))
 
 
 def model_of_path(store: Store, path: Path) -> tuple[ModelName, str] | None:

@@ -249,6 +249,7 @@ SEEN: tuple[tuple[str, ...], ...] = (
     ("repack",),
     ("commit", "two"),
     ("rm", "v1.1"),
+    ("list", "--removed"),
     ("undelete", "v1.1"),
     ("adopt", "old", "-n"),
     ("adopt", "old"),

@@ -15,10 +15,9 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 
-from modelstore import disk
+from modelstore import disk, moments
 from modelstore.blobs.frame import MAX_DEPTH, FrameHeader, check_frame, parse_header
 from modelstore.blobs.source import open_frame
 from modelstore.errors import IntegrityError, NotFoundError
@@ -27,7 +26,6 @@ from modelstore.hashing import Digest
 KEPT = 14 * 24 * 3600
 """Seconds that something stays in the trash."""
 
-_MOMENT = "%Y%m%dT%H%M%SZ"
 _NAME = re.compile(r"(\d{8}T\d{6}Z)\.(?:([0-9a-f]{64})|[0-9a-f]{8}\.(.+))\Z", re.DOTALL)
 
 
@@ -51,7 +49,7 @@ class Trashed:
     def age(self) -> float:
         """Seconds since it was taken; below 0 if the clock went back, 0 if no clock has such a time."""
         try:
-            then = datetime.strptime(self.moment, _MOMENT).replace(tzinfo=timezone.utc)
+            then = moments.parse_stamp(self.moment)
         except ValueError:
             return 0.0
         return time.time() - then.timestamp()
@@ -201,7 +199,7 @@ def directories(content: list[Trashed], what: str) -> Iterator[Path]:
 
 
 def _now() -> str:
-    return time.strftime(_MOMENT, time.gmtime())
+    return moments.stamp(moments.from_seconds(time.time()))
 
 
 def _trashed(path: Path) -> Trashed | None:

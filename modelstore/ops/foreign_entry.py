@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
+from modelstore import moments
 from modelstore.manifest import from_scalars, to_scalars
 from modelstore.names import Version
 from modelstore.ops.foreign import KEPT, version_of, without_marks
@@ -189,7 +190,7 @@ def _moment(value: Any) -> str:
     """Return a time, text or seconds since 1970, as the store writes it; "" if it is none."""
     try:
         if isinstance(value, int | float) and not isinstance(value, bool):
-            moment = datetime.fromtimestamp(int(value), tz=timezone.utc)
+            moment = moments.from_seconds(int(value))
         else:
             # Python 3.10 reads neither a Z nor fewer than three or six digits of a second
             text = str(value).strip().replace("Z", "+00:00").replace("z", "+00:00")
@@ -200,5 +201,4 @@ def _moment(value: Any) -> str:
         return ""
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=timezone.utc)
-    moment = moment.astimezone(timezone.utc)
-    return moment.replace(microsecond=0).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moments.rfc3339(moment)

@@ -18,7 +18,7 @@ from modelstore.ops.debris import debris
 from modelstore.ops.findings import Affected, Finding
 from modelstore.ops.publish import is_leftover
 from modelstore.ops.resolve import Resolved
-from modelstore.reading import read_file
+from modelstore.reading import read_if_readable
 from modelstore.state import State
 from modelstore.store import MANIFEST, META, Store, format_text
 
@@ -28,13 +28,13 @@ _SETTINGS = _MODELS | {"remotes", "lazy", "cloning"}
 
 def check_settings(store: Store) -> Iterator[Finding]:
     """Yield what is wrong with format.json and config.json."""
-    data = _read(store.meta / "format.json")
+    data = read_if_readable(store.meta / "format.json")
     name = f"{META}/format.json"
     if data is None and (store.meta / "blobs").is_dir():
         yield Finding("format", name, "is missing")
     elif data is not None and data != format_text():
         yield Finding("format", name, "is not as mstore wrote it: it was edited, or is damaged")
-    data = _read(store.meta / "config.json")
+    data = read_if_readable(store.meta / "config.json")
     if data is not None and not _is_config(store, data):
         what = "is not as mstore wrote it, or names a model that does not exist"
         yield Finding("format", f"{META}/config.json", what)
@@ -59,10 +59,10 @@ def _is_setting(store: Store, key: str, said: object) -> bool:
 def mend_settings(store: Store) -> None:
     """Write format.json anew, and take out of config.json what is not so."""
     with store.lock():
-        if _read(store.meta / "format.json") != format_text():
+        if read_if_readable(store.meta / "format.json") != format_text():
             disk.replace(store.meta / "format.json", format_text())
         path = store.meta / "config.json"
-        data = _read(path)
+        data = read_if_readable(path)
         if data is None or _is_config(store, data):
             return
         value = {k: v for k, v in store.config().items() if k in _SETTINGS}
@@ -85,7 +85,7 @@ def check_small_files(store: Store, resolved: Resolved, manifest: Manifest) -> I
         if own is not None:
             continue  # content, which `status` and `verify` compare
         expected = resolved.id if name == MANIFEST else generated.get(name)
-        data = _read(directory / name)
+        data = read_if_readable(directory / name)
         if expected is None or (data is not None and digest_of(data) == expected):
             continue
         what = "is missing" if data is None else "is not what mstore wrote: edited, or damaged"
@@ -148,10 +148,3 @@ def _model_dirs(store: Store) -> list[Path]:
 
 def _note(store: Store, path: Path, what: str) -> Finding:
     return Finding("leftover", str(path.relative_to(store.root)), what, serious=False)
-
-
-def _read(path: Path) -> bytes | None:
-    try:
-        return read_file(path)
-    except OSError:
-        return None

@@ -24,7 +24,7 @@ from modelstore.ops.scan import Scanned
 from modelstore.ops.stage import stage
 from modelstore.ops.tree import Found
 from modelstore.progress import Progress, silent
-from modelstore.reading import read_file
+from modelstore.reading import read_if_readable
 from modelstore.store import MANIFEST, Store
 
 
@@ -69,7 +69,7 @@ def mend_manifest(store: Store, resolved: Resolved) -> int:
     if resolved.id is None or resolved.id not in store.blobs or store.blobs.is_sound(resolved.id):
         return 0
     place = store.version_dir(resolved.model, resolved.entry.version) / MANIFEST
-    data = _read(place)
+    data = read_if_readable(place)
     if data is None or digest_of(data) != resolved.id:
         return 0
     with store.blobs.transaction() as transaction:
@@ -86,19 +86,12 @@ def _manifest_bytes(store: Store, resolved: Resolved, directory: Path) -> bytes:
     except (IntegrityError, NotFoundError) as error:
         home = store.version_dir(resolved.model, resolved.entry.version)
         for place in (home / MANIFEST, directory / MANIFEST):
-            data = _read(place)
+            data = read_if_readable(place)
             if data is not None and digest_of(data) == resolved.id:
                 return data
         raise NotFoundError(
             f"the manifest of {resolved} is lost", f"put an intact copy at '{home / MANIFEST}'"
         ) from error
-
-
-def _read(path: Path) -> bytes | None:
-    try:
-        return read_file(path)
-    except OSError:
-        return None
 
 
 def _unsound(store: Store, digests: set[Digest]) -> Iterator[Digest]:

@@ -13,7 +13,7 @@ from modelstore import manifest
 from modelstore.errors import StoreError
 from modelstore.hashing import Digest, digest_of
 from modelstore.ops.card import MODEL_INFO, README
-from modelstore.reading import read_file
+from modelstore.reading import read_if_readable
 from modelstore.store import MANIFEST
 
 
@@ -22,7 +22,7 @@ def own_files(directory: Path) -> dict[str, Digest]:
 
     Only a manifest of mstore proves that there are any: it is written first.
     """
-    data = _read(directory / MANIFEST)
+    data = read_if_readable(directory / MANIFEST)
     if data is None or not manifest.is_manifest(data):
         return {}
     try:
@@ -30,19 +30,12 @@ def own_files(directory: Path) -> dict[str, Digest]:
     except StoreError:
         return {}
     own = {MANIFEST: digest_of(data)}
-    readme, info = _read(directory / README), _read(directory / MODEL_INFO)
+    readme, info = read_if_readable(directory / README), read_if_readable(directory / MODEL_INFO)
     if readme is not None and left.file(README) is None:
         own[README] = digest_of(readme)
     if info is not None and left.file(MODEL_INFO) is None and _names(info, own[MANIFEST]):
         own[MODEL_INFO] = digest_of(info)
     return own
-
-
-def _read(path: Path) -> bytes | None:
-    try:
-        return read_file(path)
-    except OSError:
-        return None
 
 
 def _names(info: bytes, digest: Digest) -> bool:

@@ -22,7 +22,7 @@ from modelstore.hashing import Digest, digest_of
 from modelstore.names import ModelName, is_model, is_version, parse_model, parse_version
 from modelstore.ops import pins, tracking
 from modelstore.ops.resolve import Resolved
-from modelstore.reading import read_file
+from modelstore.records import read
 from modelstore.state import State
 from modelstore.store import MANIFEST, META, Store
 
@@ -183,7 +183,7 @@ def _unregistered(directory: Path, state: State | None) -> Iterator[Digest]:
         known = state is not None and state.entry(entry.name) is not None
         if known or parse_version(entry.name) in removed:
             continue
-        data = _read(Path(entry.path, MANIFEST))
+        data = read(Path(entry.path, MANIFEST))
         if data is not None and manifest.is_manifest(data):
             yield digest_of(data)
 
@@ -191,14 +191,6 @@ def _unregistered(directory: Path, state: State | None) -> Iterator[Digest]:
 def _entries(directory: Path) -> list[os.DirEntry[str]]:
     with disk.explained(directory, "read"), os.scandir(directory) as entries:
         return sorted(entries, key=lambda entry: entry.name)
-
-
-def _read(path: Path) -> bytes | None:
-    with disk.explained(path, "read"):
-        try:
-            return read_file(path)
-        except FileNotFoundError:
-            return None
 
 
 def _unreadable(what: str, error: StoreError) -> StoreError:

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from datetime import datetime, timezone
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from modelstore import disk
+from modelstore import disk, moments
 from modelstore.errors import ConflictError, NotFoundError, StoreError
 from modelstore.names import ModelName, Version, parse_model
 from modelstore.ops.absent import Presence
@@ -315,7 +314,7 @@ def _is_weights(file: Found) -> bool:
 def _newest(files: list[Found]) -> str:
     """Return when the newest of ``files`` was written, whole seconds, UTC."""
     seconds = max(int(file.source.stat().st_mtime) for file in files)
-    return datetime.fromtimestamp(seconds, tz=timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moments.rfc3339(moments.from_seconds(seconds))
 
 
 def _read(path: Path) -> bytes | None:

@@ -61,6 +61,18 @@ def test_a_dry_run_changes_nothing(place: Path) -> None:
     assert planned.code == 5
 
 
+def test_what_was_removed_is_listed(place: Path) -> None:
+    """Number, id and message of each, and how one comes back."""
+    assert "no version was removed" in run("list", "--removed").err
+    run("rm", "v1.1")
+    listed = run("list", "--removed")
+    assert listed.out.startswith("llama_1b@v1.1  ")
+    assert "mstore undelete llama_1b@v1.1" in listed.err
+    (row,) = run("list", "--removed", "--json").data("list-removed")
+    assert row["ref"] == "llama_1b@v1.1"
+    assert listed.out.split()[1] == row["id"][:12]
+
+
 def test_gc_for_people(place: Path) -> None:
     """What was taken, what waits, what was freed; nothing with -q."""
     run("rm", "v1.1")

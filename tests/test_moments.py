@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from modelstore import moments
 
-MOMENTS = st.datetimes(min_value=datetime(1000, 1, 1), max_value=datetime(9999, 12, 30)).map(
-    lambda moment: moment.replace(tzinfo=timezone(timedelta(hours=2)))
+MOMENTS = st.datetimes(timezones=st.just(timezone(timedelta(hours=2)))).filter(
+    lambda moment: 1000 <= moment.year < 9999
 )
+"""Years of four digits, in UTC too."""
 
 
 @given(MOMENTS, MOMENTS)

@@ -2,8 +2,8 @@
 
 The peers back up plain directories of versions, one after the other, each to an empty destination on the
 same disk. mstore backs up its store after each version was committed to it; committing is not part
-of the time, as training and writing the directory are not. Then the last version is written out
-from the destination alone: by mstore into a new store, with the files in the version's directory.
+of the time, as training and writing the directory are not. Then the files of the last version are
+written into an empty directory, from the destination alone; mstore makes no store of them, either.
 """
 
 from __future__ import annotations
@@ -138,12 +138,8 @@ class Ours:
 
     def restore(self, version: str, target: Path) -> list[Cost]:
         """Write the files of a version into ``target``."""
-        again, ref = self._root / "again", f"{MODEL}@{version}"
-        source = self._root / "destination"
-        cost = measure.run(*measure.MSTORE, "restore", source, again, ref, "--checkout")
-        target.rmdir()
-        (again / MODEL / version).rename(target)
-        return [cost]
+        source, ref = self._root / "destination", f"{MODEL}@{version}"
+        return [measure.run(*measure.MSTORE, "restore", source, target, ref, "--files")]
 
     def stored(self) -> int:
         """Return the bytes of the destination."""

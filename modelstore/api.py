@@ -169,19 +169,29 @@ class ModelStore(RemoteVerbs):
         output: PathLike | None = None,
         *,
         files: Patterns = (),
+        adapter: bool = False,
         force: bool = False,
     ) -> checking_out.CheckedOut:
         """Write the files of a version into its own directory, or into ``output``.
 
         Args:
             files: a shell pattern, or several; only the files that fit one.
+            adapter: only the adapter that the version keeps, as a directory that PEFT can load.
             force: overwrite local changes.
 
         Raises:
             ConflictError: something would be overwritten.
             IntegrityError: a blob is damaged.
+            NotFoundError: the version keeps no adapter.
+            UsageError: both ``files`` and ``adapter``.
         """
         target = None if output is None else Path(output)
+        if adapter:
+            if files:
+                raise UsageError("an adapter is written whole: leave out files")
+            return checking_out.checkout_adapter(
+                self.store, self.resolve(ref), output=target, force=force
+            )
         return checking_out.checkout(
             self.store, self.resolve(ref), output=target, files=_listed(files), force=force
         )

@@ -14,7 +14,8 @@ StoreError                 1   a negative answer, or the base of all others
 ├── LockTimeoutError      11   another process holds the lock (also a TimeoutError)
 ├── WrongKeyError         12   the key or passphrase is not the one it was sealed with
 ├── NewerFormatError      13   written by a newer mstore
-└── DivergedError         14   training ran away
+├── DivergedError         14   training ran away
+└── StoppedError         130   a signal ended it, and it can be continued
 
 The number is the exit code of the command line.
 They are grouped by what a caller would do next, not by where they arise.
@@ -118,3 +119,9 @@ class DivergedError(StoreError):
     """Training produced losses that are not numbers, or that only grow."""
 
     exit_code = 14
+
+
+class StoppedError(StoreError):
+    """A signal asked to stop; what was done so far is kept and can be continued."""
+
+    exit_code = 130

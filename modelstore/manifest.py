@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modelstore.canonical import canonical, excess_of, parse_mapping
+from modelstore.curve import CurvePoint, curve_value, parse_curve
 from modelstore.errors import BadNameError, IntegrityError, NewerFormatError, UsageError
 from modelstore.formats.base import MalformedError, Tensor, View
 from modelstore.formats.rules import count_values
@@ -84,6 +85,7 @@ class Manifest:
         parameters, metrics: of the training.
         data: the training data: name, size, rows, blake3 of each file.
         environment: what it was trained with.
+        curve: how the loss went, steps rising; () where that is not known.
     """
 
     files: tuple[FileEntry, ...]
@@ -96,6 +98,7 @@ class Manifest:
     metrics: Mapping[str, Scalar] = field(default_factory=dict)
     data: tuple[Mapping[str, Scalar], ...] = ()
     environment: Mapping[str, Scalar] = field(default_factory=dict)
+    curve: tuple[CurvePoint, ...] = ()
 
     @property
     def size(self) -> int:
@@ -189,6 +192,8 @@ def _value(manifest: Manifest) -> dict[str, object]:
             "metrics": _scalars(manifest.metrics),
             "data": [_scalars(row) for row in manifest.data],
             "environment": _scalars(manifest.environment),
+            # no key without a curve: so the ids of such versions stay as they always were
+            **({"curve": curve_value(manifest.curve)} if manifest.curve else {}),
         },
         "fingerprints": {
             "schema": manifest.schema_fingerprint,
@@ -300,6 +305,7 @@ def _manifest(value: dict[str, Any]) -> Manifest:
         metrics=_scalars(training["metrics"]),
         data=tuple(_scalars(row) for row in _list(training["data"])),
         environment=_scalars(training["environment"]),
+        curve=tuple(parse_curve(training["curve"])) if "curve" in training else (),
     )
 
 

@@ -47,6 +47,9 @@ mon warn on pool no redundancy = false
 mon max pg per osd = 1000
 [mon]
 mon data = $dir/mon
+# each new pool waits for a map, and by default a map waits a second for what else may come
+paxos propose interval = 0.05
+paxos min wait = 0.01
 [mgr]
 mgr data = $dir/mgr
 mgr modules =

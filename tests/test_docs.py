@@ -98,6 +98,19 @@ def test_every_command_that_a_message_names_exists() -> None:
 OWN = {"mstore train"}
 """Commands that a test of their own runs, because what they need is not always installed."""
 
+TRAINING = (
+    "trained",
+    "training plan",
+    "training file",
+    "training estimate",
+    "training sample",
+    "preset",
+    "training run",
+    "replay",
+    "replay change",
+)
+"""The tables of what these print."""
+
 
 @dataclass
 class Page:
@@ -239,6 +252,7 @@ SEEN: tuple[tuple[str, ...], ...] = (
     ("remote", "list"),
     ("push",),
     ("fetch",),
+    ("status",),
     ("pull",),
     ("clone", "there", "cloned"),
     ("remote", "rm", "origin"),
@@ -328,7 +342,7 @@ def test_every_key_is_documented_and_every_documented_key_is_there(
         schema = value["schema"].removeprefix("mstore/").removesuffix("/1")
         printed.setdefault("mstore " + words[0].replace("info", "show"), set()).add(schema)
         check(value["data"], PAGE.schemas[schema], " ".join(words), seen)
-    run_elsewhere = {f"trained.{key}" for key in PAGE.records["trained"]}
+    run_elsewhere = {f"{kind}.{key}" for kind in TRAINING for key in PAGE.records[kind]}
     documented = {f"{kind}.{key}" for kind, keys in PAGE.records.items() for key in keys}
     assert documented - seen - run_elsewhere == set()
     documented_schemas = {c: set(s) for c, s in PAGE.commands.items() if c not in OWN}
@@ -374,7 +388,18 @@ def test_train_prints_what_is_documented(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "rows.jsonl").write_text('{"text": "some text"}\n')
     run("init")
     words = ("--data", "rows.jsonl", "--base", "tiny", "--max-steps", "1", "--device", "cpu")
-    value = _envelope(("train", "llama_1b", *words))
+    (tmp_path / "tuned_models/.mstore/runs/20260131T120000Z-abcdef").mkdir(parents=True)
     seen: set[str] = set()
-    check(value["data"], PAGE.schemas["train"], "train", seen)
-    assert seen == {f"trained.{key}" for key in PAGE.records["trained"]}
+    for more in (
+        ("llama_1b", *words),
+        ("llama_1b", *words, "--dry-run"),
+        ("--list-presets",),
+        ("--list-runs",),
+        ("--discard", "2026"),
+        ("--replay", "llama_1b@v1.0"),
+    ):
+        value = _envelope(("train", *more))
+        schema = value["schema"].removeprefix("mstore/").removesuffix("/1")
+        check(value["data"], PAGE.schemas[schema], " ".join(more), seen)
+    unlike = {f"replay change.{key}" for key in PAGE.records["replay change"]}
+    assert seen | unlike == {f"{kind}.{key}" for kind in TRAINING for key in PAGE.records[kind]}

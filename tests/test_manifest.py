@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelstore.canonical import canonical
+from modelstore.curve import CurvePoint
 from modelstore.errors import BadNameError, IntegrityError, NewerFormatError, UsageError
 from modelstore.formats.base import Tensor, View
 from modelstore.hashing import Digest, digest_of
@@ -89,6 +90,15 @@ paths = st.lists(segments, min_size=1, max_size=3).map("/".join).filter(_is_path
 
 
 @st.composite
+def curves(draw: st.DrawFn) -> tuple[CurvePoint, ...]:
+    """Steps that rise, each with a loss, an evaluation, or both; or no curve at all."""
+    steps = sorted(draw(st.sets(st.integers(0, 1 << 40), max_size=4)))
+    losses = st.sampled_from(["2.5", "0", "-1.25", "1e-05", "3e20", "12.000001"])
+    both = st.tuples(losses, st.just("") | losses) | st.tuples(st.just(""), losses)
+    return tuple(CurvePoint(step, *draw(both)) for step in steps)
+
+
+@st.composite
 def manifests(draw: st.DrawFn) -> Manifest:
     """Any manifest that a commit could make, and many that it could not."""
     chosen = _apart(draw(st.lists(paths, max_size=3)))
@@ -103,6 +113,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
         metrics=draw(scalars),
         data=tuple(draw(st.lists(scalars, max_size=2))),
         environment=draw(scalars),
+        curve=draw(curves()),
     )
 
 
@@ -237,6 +248,14 @@ def _set(tree: Any, place: list[str | int], value: Any) -> bytes:
         (["files", 1, "spans", 1, "tensors", 0, "shape"], "12", "is not a list"),
         (["files", 1, "spans", 1, "tensors", 0, "shape"], [1 << 62, 2], "overflows"),
         (["files", 1, "spans", 1, "tensors", 0, "shape"], [1] * 65, "65 dimensions"),
+        (["training", "curve"], [], "not a list of points"),
+        (["training", "curve"], [[2, "1.5", ""], [2, "1.5", ""]], "does not go on"),
+        (["training", "curve"], [[1, "", ""]], "says nothing"),
+        (["training", "curve"], [[1, "nan", ""]], "not a decimal"),
+        (["training", "curve"], [[1, "1.5", "\u0661"]], "not a decimal"),
+        (["training", "curve"], [[1, "1.5"]], "not a point"),
+        (["training", "curve"], [[1, 2, ""]], "not a decimal"),
+        (["training", "curve"], [[-1, "1.5", ""]], "not a number of steps"),
         (["schema"], "other/1", "is not a manifest"),
         (["schema"], None, "is not a manifest"),
     ],
@@ -245,6 +264,17 @@ def test_a_manifest_that_breaks_a_rule(place: list[str | int], value: Any, said:
     """Each rule has its own sentence."""
     with pytest.raises(IntegrityError, match=said):
         decode(_set(json.loads(encode(_example())), place, value))
+
+
+def test_a_version_without_a_curve_has_the_id_that_it_always_had() -> None:
+    """The key is there only with points, so that manifests written before there were any stay."""
+    assert b"curve" not in encode(_example())
+    assert digest_of(encode(_example())) == (
+        "9b68fae1981dcb18af4800efdb57b863b9afac5357f4eac4c02eb4d90ef02fe7"
+    )
+    with_curve = replace(_example(), curve=(CurvePoint(0, "", "3.5"), CurvePoint(8, "2.25")))
+    assert json.loads(encode(with_curve))["training"]["curve"] == [[0, "", "3.5"], [8, "2.25", ""]]
+    assert decode(encode(with_curve)) == with_curve
 
 
 def test_a_float_is_no_scalar() -> None:

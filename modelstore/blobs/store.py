@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from modelstore import disk
 from modelstore.blobs.frame import BLOCK_LOG2, FrameHeader, check_frame, parse_header
@@ -20,6 +21,9 @@ from modelstore.blobs.trash import Trash
 from modelstore.errors import IntegrityError, NotFoundError, UsageError
 from modelstore.hashing import Bytes, Digest, Hasher, digest_of
 from modelstore.locks import DEFAULT_TIMEOUT
+
+if TYPE_CHECKING:
+    from modelstore.blobs.reader import BlobReader
 
 _NAME = re.compile(r"[0-9a-f]{64}\Z")
 
@@ -199,6 +203,17 @@ class BlobStore:
             if not 0 <= start <= stop <= reader.header.raw_size:
                 raise UsageError(f"blob '{digest}' has no bytes {start} to {stop}")
             return bytes(reader.read_at_most(start, stop))
+
+    def open(self, digest: Digest) -> BlobReader:
+        """Open a blob, and those it is built on, to decode blocks in any order; the caller closes it.
+
+        Raises:
+            NotFoundError: the blob, or one that it is built on, is not in the store.
+            IntegrityError: one of their headers is damaged.
+        """
+        from modelstore.blobs.reader import open_reader  # decoding loads numpy
+
+        return open_reader(self._find, digest)
 
     def transaction(self) -> Transaction:
         """Return a context in which blobs are added; what is not published is removed at its end."""

@@ -66,6 +66,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "pull": ("pull", "Bring what a remote has, and take it over (default: origin, all models)"),
     "clone": ("clone", "Make a new store of what a remote has"),
+    "serve": ("serve", "Let Hugging Face clients load from the store"),
     "doctor": ("doctor", "Check the environment: packages, file system, locks"),
     "completion": ("completion", "Print the shell's completion script"),
     "help": ("help_", "Show the help of mstore or of a command"),

@@ -26,7 +26,7 @@ __all__ = [
 
 def _set(name: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
     def callback(ctx: click.Context, _: click.Parameter, value: Any) -> Any:
-        if value not in (None, "", False):
+        if value is not None and value is not False and value != "":  # 0 seconds are said, too
             setattr(settings(ctx), name, value)
         return value
 

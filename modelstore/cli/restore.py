@@ -9,8 +9,12 @@ import click
 
 from modelstore.cli import common, output
 from modelstore.cli.destinations import key_option, opened, store_here
+from modelstore.cli.memory import keep_freed
+from modelstore.errors import UsageError
 from modelstore.ops.restore import Restored, RestorePlan, plan_restore
 from modelstore.ops.restore import restore as bring_back
+from modelstore.ops.restore_files import FilesPlan, plan_files, restore_files
+from modelstore.remotes.base import Remote
 
 _PARTLY = 3
 
@@ -35,6 +39,11 @@ _PARTLY = 3
     is_flag=True,
     help="Write the files out, too, into the versions' directories in DIR.",
 )
+@click.option(
+    "--files",
+    is_flag=True,
+    help="Write the files of one version, REF, right into DIR, and make no store.",
+)
 @key_option
 @click.option("-n", "--dry-run", is_flag=True, help="Show what would come, and change nothing.")
 @common.store_options
@@ -50,7 +59,10 @@ def restore(
     restore that was interrupted is completed by the same command.
     """
     chosen = common.settings(ctx)
+    keep_freed()
     with opened(store_here(chosen), source, options["key_file"]) as remote:
+        if options["files"]:
+            return _only_files(chosen, remote, directory, refs, options)
         plan = plan_restore(remote, directory, refs, at=options["at"], rebase=options["rebase"])
         if options["dry_run"]:
             _show(chosen, plan)
@@ -65,6 +77,50 @@ def restore(
     else:
         _report(plan, done, files=options["checkout"])
     return _PARTLY if plan.lost else 0
+
+
+def _only_files(
+    chosen: common.Settings,
+    remote: Remote,
+    directory: Path,
+    refs: tuple[str, ...],
+    options: dict[str, Any],
+) -> int:
+    if len(refs) != 1 or options["checkout"] or options["rebase"]:
+        raise UsageError(
+            "--files takes one REF, and neither --checkout nor --rebase",
+            "mstore restore FROM DIR MODEL@v1.1 --files",
+        )
+    plan = plan_files(remote, directory, refs[0], at=options["at"])
+    if not options["dry_run"]:
+        with output.progress(chosen) as progress:
+            restore_files(remote, plan, progress)
+    if chosen.json:
+        output.emit("restore", _files_as_json(plan, dry_run=options["dry_run"]))
+    elif chosen.quiet:
+        output.say(plan.ref)
+    else:
+        what = f"{output.count(len(plan.missing), 'file')}, {output.size(plan.size)},"
+        place = output.place(plan.path)
+        done = f"would be written to {place}"
+        if not options["dry_run"]:
+            done = f"written to {place}, every byte checked"
+        output.say(f"{plan.ref} from {plan.backup.name}: {what} {done}")
+    return 0
+
+
+def _files_as_json(plan: FilesPlan, *, dry_run: bool) -> dict[str, Any]:
+    return {
+        "dry_run": dry_run,
+        "backup": plan.backup.name,
+        "store": None,
+        "path": str(plan.path),
+        "versions": [{"was": plan.ref, "now": plan.ref}],
+        "present": [],
+        "frames": 0,
+        "size": plan.size,
+        "lost": [],
+    }
 
 
 def _show(chosen: common.Settings, plan: RestorePlan) -> None:
@@ -110,6 +166,7 @@ def _as_json(plan: RestorePlan, done: Restored | None) -> dict[str, Any]:
         "dry_run": done is None,
         "backup": plan.backup.name,
         "store": str(plan.root.absolute()),
+        "path": None,
         "versions": [{"was": was, "now": now} for was, now in _coming(plan)],
         "present": [ref for model in plan.models for ref in model.present],
         "frames": 0 if done is None else done.frames,

@@ -6,7 +6,7 @@ import click
 
 from modelstore.cli import common, complete, output
 from modelstore.ops.resolve import resolve_model
-from modelstore.ops.status import ModelStatus, Status, WorkingCopy
+from modelstore.ops.status import ModelStatus, SeenAt, Status, WorkingCopy
 from modelstore.ops.status import status as look
 
 _MARKS = (("M", "modified"), ("D", "missing"), ("?", "added"))
@@ -22,7 +22,8 @@ _MARKS = (("M", "modified"), ("D", "missing"), ("?", "added"))
 def status(ctx: click.Context, name: str | None, short: bool, exit_code: bool) -> int:
     """Show what is checked out, and what was changed there.
 
-    Marks: M modified, D deleted, ? not in the version.
+    Marks: M modified, D deleted, ? not in the version. What is said of remotes is what the last
+    push, fetch or pull saw there.
     """
     chosen = common.settings(ctx)
     if name:
@@ -58,6 +59,8 @@ def _model(model: ModelStatus) -> None:
         many = output.count(model.versions, "version")
         where = f"ACTIVE {model.active or 'not set'}, latest {model.latest}"
         output.say(f"{model.model}: {many}, {where}")
+    for at in model.remotes:
+        output.say(f"  {at.remote}, as last seen: {_compared(at)}")
     if model.absent:
         output.warn(f"{model.model}: no content here for {', '.join(model.absent)}")
     if model.unregistered:
@@ -66,6 +69,17 @@ def _model(model: ModelStatus) -> None:
     if model.without_weights:
         names = ", ".join(model.without_weights)
         output.warn(f"{model.model}: neither registered nor with weights in it: {names}")
+
+
+def _compared(at: SeenAt) -> str:
+    if at.same:
+        return "the same"
+    ways = (
+        (at.ahead, "to push"),
+        (at.behind, "to pull"),
+    )
+    rows = [f"{', '.join(names)} {what}" for names, what in ways if names]
+    return "; ".join(rows) or "the same versions, another registry"
 
 
 def _changes(copy: WorkingCopy, prefix: str) -> None:
@@ -86,6 +100,15 @@ def _as_json(found: Status) -> dict[str, object]:
                 "unregistered": list(m.unregistered),
                 "without_weights": list(m.without_weights),
                 "notice": m.notice,
+                "remotes": [
+                    {
+                        "remote": at.remote,
+                        "same": at.same,
+                        "ahead": list(at.ahead),
+                        "behind": list(at.behind),
+                    }
+                    for at in m.remotes
+                ],
             }
             for m in found.models
         ],

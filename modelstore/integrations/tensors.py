@@ -10,7 +10,7 @@ from modelstore.numeric import item_size
 if TYPE_CHECKING:
     import torch
 
-_NAMES = {
+TORCH_NAMES = {
     "BOOL": "bool", "U8": "uint8", "I8": "int8", "U16": "uint16", "I16": "int16",
     "U32": "uint32", "I32": "int32", "U64": "uint64", "I64": "int64",
     "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2", "F8_E8M0": "float8_e8m0fnu",
@@ -28,7 +28,7 @@ class TorchTensors:
         """Return the little-endian values in ``data``, which is writable, as one dimension."""
         import torch
 
-        kind = getattr(torch, _NAMES.get(dtype, "uint8"))
+        kind = getattr(torch, TORCH_NAMES.get(dtype, "uint8"))
         if not len(data):  # frombuffer takes no empty buffer
             return torch.empty(0, dtype=kind)
         return torch.frombuffer(data, dtype=kind)

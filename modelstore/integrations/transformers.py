@@ -1,9 +1,12 @@
-"""A version as a model of transformers, its weights straight from the store.
+"""A version as a model of transformers, its weights straight from the store; and the way back.
 
 Configuration and tokenizer are small and come from files; the weights are handed over as tensors,
 so that they are neither written to disk nor copied: the model's parameters are the very memory that
 the store decoded into.
 The result equals, bit for bit, what `from_pretrained` makes of a plain checkout.
+
+`CommitCallback` is here too, and lets a Trainer commit what it trains; it is made when it is first
+asked for, as its class derives from one of transformers.
 """
 
 from __future__ import annotations
@@ -17,6 +20,10 @@ from modelstore.errors import UsageError
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+    from modelstore.integrations.callback import CommitCallback
+
+__all__ = ["SMALL_FILES", "CommitCallback", "load_model", "load_tokenizer"]
 
 SMALL_FILES = ("*.json", "*.txt", "*.model", "*.jinja")
 """Patterns of the files that `load_model` and `load_tokenizer` read."""
@@ -80,3 +87,12 @@ def _model_class(config: PretrainedConfig) -> type[PreTrainedModel]:
         )
     known: type[PreTrainedModel] = found
     return known
+
+
+def __getattr__(name: str) -> object:
+    """Load what needs transformers when it is first asked for."""
+    if name != "CommitCallback":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from modelstore.integrations.callback import CommitCallback
+
+    return CommitCallback

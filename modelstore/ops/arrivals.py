@@ -3,17 +3,19 @@
 They are staged in batches that are whole: a frame comes together with what it is built on, as far
 as that is not here. Every byte is checked, every blob decoded and hashed, and only then the batch
 gets its names. What is here already keeps its frames, so no chain can lead back to its beginning.
+While the bases of one blob are still coming, others that have all of theirs are decoded.
 """
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from modelstore import disk
-from modelstore.blobs import FrameHeader, Transaction, check_frame
+from modelstore.blobs import FrameHeader, Transaction, parse_header
 from modelstore.blobs.closure import Closure
 from modelstore.blobs.frame import MAX_DEPTH
 from modelstore.blobs.parallel import in_order
@@ -22,6 +24,7 @@ from modelstore.blobs.transit import Took, encode_alone, prove, write_arrived, w
 from modelstore.errors import IntegrityError, NewerFormatError, NotFoundError
 from modelstore.hashing import Digest
 from modelstore.ops.elsewhere import AT_ONCE, DEEPEST, Tally, key_of
+from modelstore.ops.once import Once
 from modelstore.progress import Progress, silent
 from modelstore.remotes.base import Remote
 from modelstore.store import Store
@@ -124,6 +127,12 @@ class _Arrivals:
         self._sizes: Mapping[Digest, int] = {}
         self._most: Mapping[Digest, int] = {}
         self._tally = tally
+        self._counting = threading.Lock()
+        self._begin()
+
+    def _begin(self) -> None:
+        """Begin a batch."""
+        self._come = Once(self._receive)
         self._batch: dict[Digest, _Arrival] = {}
         self._size = 0
 
@@ -135,11 +144,10 @@ class _Arrivals:
         done = Brought()
         waiting = deque(wanted)
         while waiting:
-            self._batch, self._size = {}, 0
-            self._receive(self._until_full(waiting))
-            self._complete()
+            self._begin()
+            asked = [one.header for one in in_order(self._come, self._until_full(waiting), AT_ONCE)]
+            self._prove_all(_ordered(asked))
             done = done.plus(Brought(len(self._batch), self._size))
-            self._prepare()
             self._transaction.publish()
             self._closure.refresh()
         return done
@@ -147,26 +155,21 @@ class _Arrivals:
     def _until_full(self, waiting: deque[Digest]) -> Iterator[Digest]:
         while waiting and self._size < _BATCH:
             digest = waiting.popleft()
-            if digest not in self._batch and not self._is_whole(digest):
+            if not self._is_whole(digest):
                 yield digest
 
     def _is_whole(self, digest: Digest) -> bool:
         """Tell whether a blob is here with everything it is built on."""
         return not self._closure.absent(self._closure.of([digest]))
 
-    # --- receiving
+    # --- receiving, several at once
 
-    def _receive(self, digests: Iterable[Digest]) -> None:
-        for arrival in in_order(self._one, digests, AT_ONCE):
-            self._batch[arrival.header.digest] = arrival
-            self._size += arrival.header.stored_size
-
-    def _one(self, digest: Digest) -> _Arrival:
+    def _receive(self, digest: Digest) -> _Arrival:
         path = self._transaction.new_path(digest)
         try:
             write_arrived(self._remote.stream(key_of(digest)), digest, path, self._tally.add)
             with open_frame(path, digest) as source:
-                header = check_frame(source, digest)
+                header = parse_header(source, digest)
         except NotFoundError as error:
             raise IntegrityError(
                 f"'{self._remote.shown}' has no blob '{digest}', though something there needs it",
@@ -177,18 +180,21 @@ class _Arrivals:
         size = header.raw_size
         if self._sizes.get(digest, size) != size or size > self._most.get(digest, size):
             raise self._wrong(digest, f"it claims {header.raw_size} bytes")
+        with self._counting:
+            self._size += header.stored_size
         return _Arrival(path, header)
 
-    def _complete(self) -> None:
-        """Bring what the batch is built on and is neither in it nor here."""
+    def _come_whole(self, digest: Digest) -> dict[Digest, _Arrival]:
+        """Receive a frame and all that it is built on and that is not here; return all of them."""
+        found = {digest: self._come(digest)}
+        latest = [digest]
         for _ in range(MAX_DEPTH + 1):
-            built_on = {base for one in self._batch.values() for base in one.header.built_on}
-            outside = sorted(built_on - self._batch.keys())
-            missing = [base for base in outside if not self._is_whole(base)]
-            if not missing:
-                return
-            self._receive(missing)
-        raise self._wrong(missing[0], f"it is under more than {MAX_DEPTH} frames")
+            built_on = {base for one in latest for base in found[one].header.built_on}
+            latest = [one for one in sorted(built_on - found.keys()) if not self._is_whole(one)]
+            if not latest:
+                return found
+            found.update((one, self._come(one)) for one in latest)
+        raise self._wrong(latest[0], f"it is under more than {MAX_DEPTH} frames")
 
     def _wrong(self, digest: Digest, how: str) -> IntegrityError:
         return IntegrityError(
@@ -198,12 +204,12 @@ class _Arrivals:
 
     # --- making them fit
 
-    def _prepare(self) -> None:
-        """Stage the batch, each frame deeper than what it is built on, and prove every blob."""
-        ordered = _bases_first(self._batch)
-        for digest in ordered:
+    def _stage(self, whole: Mapping[Digest, _Arrival]) -> None:
+        """Stage frames, each deeper than what it is built on, unless they are."""
+        fresh = {digest: one for digest, one in whole.items() if digest not in self._batch}
+        for digest in _bases_first(fresh):
+            self._batch[digest] = fresh[digest]
             self._fit(digest)
-        self._prove_all(ordered)
 
     def _fit(self, digest: Digest) -> None:
         arrival = self._batch[digest]
@@ -241,25 +247,41 @@ class _Arrivals:
         arrival = self._batch.get(digest)
         return (arrival.header if arrival else self._store.blobs.header(digest)).depth
 
-    def _prove_all(self, digests: Sequence[Digest]) -> None:
-        """Prove every blob: what nothing is built on first, which mostly proves its bases along.
+    # --- proving
 
-        Large ones go first, so that no thread is left alone with one in the end.
-        """
+    def _prove_all(self, digests: Sequence[Digest]) -> None:
+        """Stage and prove blobs, and everything that they are built on and that came for them."""
         threads = self._store.blobs.threads
-        digests = sorted(digests, key=lambda digest: -self._batch[digest].header.raw_size)
-        built_on = {base for digest in digests for base in self._batch[digest].header.built_on}
         proved: set[Digest] = set()
-        for some in ([d for d in digests if d not in built_on], digests):
-            waiting = [digest for digest in some if digest not in proved]
-            for found in in_order(self._prove, waiting, threads):
-                proved |= found
+        for found in in_order(self._prove, self._staged(digests, proved), threads):
+            proved |= found
+        rest = _ordered(self._batch[one].header for one in self._batch.keys() - proved)
+        for found in in_order(self._prove, (one for one in rest if one not in proved), threads):
+            proved |= found
+
+    def _staged(self, digests: Sequence[Digest], proved: set[Digest]) -> Iterator[Digest]:
+        """Yield each blob once it is staged with all that it is built on, unless it is proved."""
+        for digest, whole in zip(
+            digests, in_order(self._come_whole, digests, AT_ONCE), strict=True
+        ):
+            self._stage(whole)
+            if digest not in proved:
+                yield digest
 
     def _prove(self, digest: Digest) -> set[Digest]:
         try:
             return prove(self._transaction.locate, digest, self._took)
         except (IntegrityError, NotFoundError, NewerFormatError) as error:
             raise self._wrong(digest, error.message) from error
+
+
+def _ordered(headers: Iterable[FrameHeader]) -> list[Digest]:
+    """Return the names of frames, the deepest and of these the largest first.
+
+    To prove a blob mostly proves its bases along; and no thread is left alone with a large one.
+    """
+    ranked = sorted(headers, key=lambda one: (-one.depth, -one.raw_size, one.digest))
+    return [one.digest for one in ranked]
 
 
 def _bases_first(batch: Mapping[Digest, _Arrival]) -> Sequence[Digest]:

@@ -48,6 +48,8 @@ def destination(
         ConflictError: it is to be encrypted, and holds something already.
         RemoteError: it cannot be reached.
     """
+    if create and encrypt:
+        _secret(text, environment)  # a key that cannot be one leaves no directory behind
     remote = _open(store, text, environment, create=create)
     try:
         yield _unsealed(remote, environment, encrypt=encrypt)
@@ -77,14 +79,14 @@ def _unsealed(remote: Remote, environment: Mapping[str, str], *, encrypt: bool) 
                 f"'{remote.shown}' holds something that is not encrypted",
                 "encrypt an empty place, and back up there",
             )
-        return create_sealed(remote, _secret(remote, environment))
+        return create_sealed(remote, _secret(remote.shown, environment))
     from modelstore.remotes.sealed import open_sealed
 
-    return open_sealed(remote, _secret(remote, environment))
+    return open_sealed(remote, _secret(remote.shown, environment))
 
 
-def _secret(remote: Remote, environment: Mapping[str, str]) -> Secret:
-    """Return the passphrase or key file that the environment names.
+def _secret(shown: str, environment: Mapping[str, str]) -> Secret:
+    """Return the passphrase or key file that the environment names for a destination.
 
     Raises:
         WrongKeyError: it names none.
@@ -98,7 +100,7 @@ def _secret(remote: Remote, environment: Mapping[str, str]) -> Secret:
             return parse_key_file(Path(path).read_bytes())
     if not text:
         raise WrongKeyError(
-            f"there is no key for '{remote.shown}', which is encrypted",
+            f"there is no key for '{shown}', which is encrypted",
             f"set {PASSPHRASE}, or give --key-file FILE",
         )
     return Passphrase(text)

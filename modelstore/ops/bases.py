@@ -45,6 +45,7 @@ class Bases:
         model: the line of the new version.
         parents: the versions it was made from; where there are none, the line's newest counts.
         alone: blobs that get no base, as others are built on them and might be less deep.
+        nearest: manifests of what is no version and yet nearer than any, as a run's checkpoint.
     """
 
     def __init__(
@@ -54,12 +55,14 @@ class Bases:
         parents: Sequence[Resolved],
         *,
         alone: frozenset[Digest] = frozenset(),
+        nearest: Sequence[Manifest] = (),
     ) -> None:
         self._store = store
         self._model = model
         self._alone = alone
         parents = parents or _newest(store, model)
-        self._older = [Catalogue(manifest) for manifest in _older(store, parents)]
+        older = (*nearest, *_older(store, parents))
+        self._older = [Catalogue(manifest) for manifest in older]
         self._renamed = _Search(store, self._older[:1])
         self._elsewhere: _Search | None = None
         self._lock = threading.Lock()

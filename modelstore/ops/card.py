@@ -7,6 +7,7 @@ commit: made again from the registry they have the same bytes.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,9 @@ from modelstore import disk
 from modelstore.hashing import Digest, digest_of
 from modelstore.manifest import Manifest, Scalar, encode, from_scalars
 from modelstore.names import ModelName
+from modelstore.ops.adapter import CONFIG as ADAPTER_CONFIG
+from modelstore.ops.adapter import without_adapter
+from modelstore.ops.loss_chart import LOSS_CHART
 from modelstore.ops.resolve import Resolved
 from modelstore.sizes import human_size
 from modelstore.store import MANIFEST, Store
@@ -21,6 +25,9 @@ from modelstore.store import MANIFEST, Store
 README = "README.md"
 MODEL_INFO = "model_info.json"
 SMALL = (MANIFEST, MODEL_INFO, README)
+
+_TASK = "text-generation"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
 def small_files(
@@ -121,18 +128,22 @@ def readme(
         parents: what each parent is called, by its digest.
     """
     parent = ", ".join(parents.get(digest, digest[:12]) for digest in manifest.parents) or "none"
-    lines = [*_front_matter(manifest.base_model), f"# {model} {version}", ""]
+    lines = [*_front_matter(model, manifest), f"# {model} {version}", ""]
     lines += [text for text in (manifest.message, description) if text]
     lines += ["", "| | |", "|---|---|"]
     lines += [f"| base model | {_cell(manifest.base_model or 'not recorded')} |"]
     lines += [f"| parent | {_cell(parent)} |", f"| created | {manifest.created_at} |"]
     lines += [f"| size | {human_size(manifest.size)} in {len(manifest.files)} files |"]
-    lines += [f"| values | {manifest.parameter_count:,} |", ""]
+    lines += [f"| values | {without_adapter(manifest).parameter_count:,} |", ""]
     lines += _table("Training parameters", _sorted(manifest.parameters))
     lines += _table("Metrics", _sorted(manifest.metrics))
+    if manifest.file(LOSS_CHART) is not None:
+        lines += ["## Loss", "", f"![The loss by optimizer steps]({LOSS_CHART})", ""]
+    lines += _data(manifest.data)
+    lines += _table("Environment", _sorted(manifest.environment))
     lines += ["## Files", "", "| file | size |", "|---|---:|"]
     lines += [f"| {_cell(file.path)} | {human_size(file.size)} |" for file in manifest.files]
-    lines += ["", "## Load", "", *_how_to_load(model, version)]
+    lines += ["", "## Load", "", *_how_to_load(f"{model}@{version}", manifest)]
     return ("\n".join(lines) + "\n").encode("utf-8")
 
 
@@ -141,10 +152,57 @@ def _sorted(values: Mapping[str, Scalar]) -> dict[str, int | float | str]:
     return from_scalars(dict(sorted(values.items())))
 
 
-def _front_matter(base_model: str) -> list[str]:
-    if "/" not in base_model or any(c.isspace() or c in "\"'#:" for c in base_model):
+# --- what Hugging Face reads (https://huggingface.co/docs/hub/model-cards)
+
+
+def _front_matter(model: ModelName, manifest: Manifest) -> list[str]:
+    """Return the block that hubs read, [] where there is nothing to say to them.
+
+    JSON's way of writing a text is one of YAML's.
+    """
+    lines = []
+    if _HUB_ID.fullmatch(manifest.base_model):
+        lines += [f"base_model: {_yaml(manifest.base_model)}", "base_model_relation: finetune"]
+    if "transformers" in manifest.environment:  # we trained it, so it is what we train
+        lines += ["library_name: transformers", f"pipeline_tag: {_TASK}", "tags:", "- mstore"]
+        lines += _measured(model, manifest)
+    return ["---", *lines, "---", ""] if lines else []
+
+
+def _measured(model: ModelName, manifest: Manifest) -> list[str]:
+    """Return the loss on the evaluation rows as the entry of a model index."""
+    loss = _sorted(manifest.metrics).get("eval_loss")
+    if not isinstance(loss, int | float):
         return []
-    return ["---", f"base_model: {base_model}", "base_model_relation: finetune", "---", ""]
+    files = [str(row.get("name")) for row in manifest.data if row.get("use")]
+    return [
+        "model-index:",
+        f"- name: {_yaml(model)}",
+        "  results:",
+        f"  - task: {{type: {_TASK}}}",
+        f"    dataset: {{type: local, name: {_yaml(', '.join(files) or 'rows set aside')}}}",
+        f"    metrics: [{{type: loss, name: evaluation loss, value: {loss!r}}}]",
+    ]
+
+
+def _yaml(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+# --- parts of the text
+
+
+def _data(rows: Sequence[Mapping[str, Scalar]]) -> list[str]:
+    if not rows:
+        return []
+    lines = ["## Data", "", "| file | rows | size | BLAKE3 | for |", "|---|---:|---:|---|---|"]
+    for row in rows:
+        name, count = _cell(str(row.get("name", ""))), row.get("rows", "")
+        size, digest = row.get("size"), str(row.get("blake3", ""))[:12]
+        written = human_size(size) if isinstance(size, int) else ""
+        use = _cell(str(row.get("use", "training")))
+        lines.append(f"| {name} | {count} | {written} | `{digest}` | {use} |")
+    return [*lines, ""]
 
 
 def _table(title: str, values: Mapping[str, Any]) -> list[str]:
@@ -158,21 +216,31 @@ def _cell(text: str) -> str:
     return " ".join(text.replace("|", "\\|").split())
 
 
-def _how_to_load(model: ModelName, version: str) -> list[str]:
-    return [
+def _how_to_load(ref: str, manifest: Manifest) -> list[str]:
+    lines = [
         "The files are in the store; write them here, or elsewhere with `-o DIR`:",
         "",
-        "```bash",
-        f"mstore checkout {model}@{version}",
-        "```",
-        "",
+        *_code("bash", f"mstore checkout {ref}"),
         "Or load the weights without writing files:",
         "",
-        "```python",
-        "import modelstore",
-        "",
-        'store = modelstore.open("tuned_models")',
-        f'tensors = store.load("{model}@{version}")',
-        f'model = store.from_pretrained("{model}@{version}")',
-        "```",
+        *_code(
+            "python",
+            "import modelstore",
+            "",
+            'store = modelstore.open("tuned_models")',
+            f'tensors = store.load("{ref}")',
+            f'model = store.from_pretrained("{ref}")',
+            f'tokenizer = store.tokenizer("{ref}")',
+        ),
     ]
+    if manifest.file(ADAPTER_CONFIG) is not None:
+        lines += [
+            "The adapter that was merged into these weights, for PEFT:",
+            "",
+            *_code("bash", f"mstore checkout {ref} --adapter -o DIR"),
+        ]
+    return lines[:-1]
+
+
+def _code(language: str, *lines: str) -> list[str]:
+    return [f"```{language}", *lines, "```", ""]

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 
 from modelstore import disk
-from modelstore.errors import DiskFullError, IntegrityError, NotFoundError
+from modelstore.errors import ConflictError, DiskFullError, IntegrityError, NotFoundError
 from modelstore.groupsync import GroupSync
 from modelstore.hashing import Hasher
 from modelstore.manifest import FileEntry, Manifest
-from modelstore.ops import card, place, present, refusal, working
+from modelstore.ops import adapter, card, place, present, refusal, working
 from modelstore.ops.refusal import names
 from modelstore.ops.resolve import Resolved
 from modelstore.ops.unpacking import Unpacking
@@ -76,7 +76,8 @@ def checkout(
         DiskFullError: no room; nothing was written.
         IntegrityError: a blob is damaged; nothing was changed.
     """
-    return _checkout(store, resolved, _How(output, files, force), progress)
+    with present.unpacked(store, resolved, partial(_select, patterns=files), progress) as unpacked:
+        return _checkout(store, resolved, _How(output, files, force, unpacked), progress)
 
 
 def checkout_unpacked(
@@ -86,7 +87,64 @@ def checkout_unpacked(
 
     Raises: as `checkout` does.
     """
+    present.require(store, resolved, progress)
     return _checkout(store, resolved, _How(unpacked=unpacked), progress)
+
+
+def checkout_adapter(
+    store: Store,
+    resolved: Resolved,
+    *,
+    output: Path | None = None,
+    force: bool = False,
+    progress: Progress = silent,
+) -> CheckedOut:
+    """Write the adapter that a version keeps, and nothing else: a directory that PEFT can load.
+
+    Args:
+        output: a directory outside the store; None for the adapter's own in the version's.
+
+    Raises:
+        NotFoundError: the version keeps none.
+        ConflictError, DiskFullError, IntegrityError: as for `checkout`.
+    """
+    manifest = store.manifest(resolved.model, resolved.entry)
+    files = adapter.files_of(resolved, manifest)
+    if output is None:
+        only = (f"{adapter.DIRECTORY}/*",)
+        done = checkout(store, resolved, files=only, force=force, progress=progress)
+        return replace(
+            done,
+            path=done.path / adapter.DIRECTORY,
+            written=adapter.names_within(done.written),
+            kept=adapter.names_within(done.kept),
+        )
+    present.require(store, resolved, progress)
+    target = _adapter_target(store, resolved, replace(manifest, files=files), output)
+    kept, missing, foreign = _sort_out(target, files, None)
+    if foreign and not force:
+        raise ConflictError(
+            f"'{target}' has files that would be lost: {names(foreign)}",
+            f"overwrite them with: mstore checkout {resolved} --adapter -f -o {output}",
+        )
+    place.sweep(target)
+    _check_room(target, missing)
+    disk.make_dir(target)
+    if missing:
+        _write(store, target, missing, None, progress)
+    written = tuple(file.path for file in missing)
+    return CheckedOut(target, written, tuple(kept), (), sum(file.size for file in missing))
+
+
+def _adapter_target(store: Store, resolved: Resolved, adapted: Manifest, output: Path) -> Path:
+    """Return ``output`` if an adapter may lie there; not where the whole version belongs."""
+    target = place.target(store, resolved, adapted, output)
+    if place.is_home(store, resolved, target):
+        raise ConflictError(
+            f"'{target}' is the directory of the whole version",
+            f"leave out -o: the adapter then comes to '{target / adapter.DIRECTORY}'",
+        )
+    return target
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +159,6 @@ class _How:
 
 def _checkout(store: Store, resolved: Resolved, how: _How, progress: Progress) -> CheckedOut:
     files, force = how.files, how.force
-    present.require(store, resolved, progress)
     manifest = store.manifest(resolved.model, resolved.entry)
     target = place.target(store, resolved, manifest, how.output)
     wanted = _select(manifest, files)

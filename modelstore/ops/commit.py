@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from modelstore import manifest
 from modelstore.blobs import remove_abandoned
+from modelstore.curve import CurvePoint
 from modelstore.errors import NotFoundError, StoreError
 from modelstore.hashing import Digest
 from modelstore.manifest import FileEntry, Manifest
 from modelstore.names import ModelName, parse_version
+from modelstore.ops.adapter import is_of_adapter, without_adapter
 from modelstore.ops.bases import Bases
 from modelstore.ops.heal import heal, mend_manifest
 from modelstore.ops.origin import Info, Place, content, place_of, state_of
@@ -51,6 +53,7 @@ class CommitOptions:
         parameters, metrics: of the training; `model_info.json` in the directory fills in the rest.
         data: one mapping (name, size, rows, blake3) per file of training data.
         environment: what it was trained with.
+        curve: how the loss went.
         base_model: as the user spells it; "": the parent's, else the line's.
         note, description: kept in the registry, where they may change.
         author: who.
@@ -72,6 +75,7 @@ class CommitOptions:
     metrics: Mapping[str, object] = field(default_factory=dict)
     data: Sequence[Mapping[str, object]] = ()
     environment: Mapping[str, object] = field(default_factory=dict)
+    curve: Sequence[CurvePoint] = ()
     base_model: str = ""
     note: str = ""
     description: str = ""
@@ -235,7 +239,8 @@ def _draft(
     options: CommitOptions,
 ) -> Manifest:
     inherited = parents[0].entry.text("base_model") if parents else ""
-    weights = [s.entry.size for s in scanned if any(span.tensors for span in s.entry.spans)]
+    files = [s.entry for s in scanned if not is_of_adapter(s.entry)]
+    weights = [file.size for file in files if any(span.tensors for span in file.spans)]
     size = sum(weights) or sum(s.entry.size for s in scanned)
     metrics = {**info.mapping("metrics"), **options.metrics}
     parameters = {**info.mapping("training_parameters"), **options.parameters}
@@ -250,6 +255,7 @@ def _draft(
         metrics=manifest.to_scalars({"model_size": size, **metrics}),
         data=tuple(manifest.to_scalars(row) for row in options.data),
         environment=manifest.to_scalars(options.environment),
+        curve=tuple(options.curve),
     )
 
 
@@ -283,8 +289,10 @@ def _schema_warning(
     if not parents or options.major or options.version:
         return ()
     parent = parents[0]
-    before = store.manifest(parent.model, parent.entry)
-    if not any(before.tensors()) or before.schema_fingerprint == draft.schema_fingerprint:
+    before, after = (
+        without_adapter(each) for each in (store.manifest(parent.model, parent.entry), draft)
+    )
+    if not any(before.tensors()) or before.schema_fingerprint == after.schema_fingerprint:
         return ()
     change = f"the tensors have other names, dtypes or shapes than those of {parent}"
     return (f"{change}; to number such a version as a new major one, commit it with --major",)

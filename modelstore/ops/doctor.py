@@ -23,6 +23,7 @@ from modelstore.errors import LockTimeoutError, StoreError
 from modelstore.groupsync import durability
 from modelstore.locks import gc_lock, locked, store_lock
 from modelstore.ops.debris import debris
+from modelstore.ops.place import RUNS
 from modelstore.sizes import human_size
 from modelstore.store import META, Store
 
@@ -247,3 +248,7 @@ def _leftovers(store: Store) -> Iterator[Diagnosis]:
     if count:
         what = f"{count} of running or killed processes; those of killed ones go with: mstore gc"
         yield Diagnosis("leftovers", NOTE, what)
+    trainings = [path for path in (store.meta / RUNS).glob("*") if path.is_dir()]
+    if trainings:
+        what = f"{len(trainings)} are not over; see what can go on with: mstore train --list-runs"
+        yield Diagnosis("trainings", NOTE, what)

@@ -29,7 +29,7 @@ class Fetched:
     Attributes:
         line: its registry there.
         new: versions there whose content was not here.
-        brought: the frames that came.
+        brought: the frames that came; of a dry run about the bytes that would.
     """
 
     line: Line
@@ -47,11 +47,14 @@ def fetch(
     place: Place,
     models: Sequence[ModelName] = (),
     progress: Progress = silent,
+    *,
+    dry_run: bool = False,
 ) -> list[Fetched]:
     """Bring what a remote has, and note what it says of its models.
 
     Args:
         models: those that are wanted; () for all.
+        dry_run: find out what would come, as far as registries tell, and change nothing.
 
     Raises:
         NotFoundError: there is no store, or no such model.
@@ -63,7 +66,11 @@ def fetch(
     for model in models or models_at(place.remote):
         line = read_line(place.remote, model)
         if line is not None:
-            found.append(_fetch_line(store, place, line, progress))
+            found.append(
+                _foreseen(store, place, line)
+                if dry_run
+                else _fetch_line(store, place, line, progress)
+            )
         elif models:
             raise NotFoundError(
                 f"'{place.remote.shown}' has no model {model!r}", "see what is there: mstore fetch"
@@ -74,6 +81,13 @@ def fetch(
 def is_lazy(store: Store, name: str) -> bool:
     """Tell whether the frames at a remote are fetched only when they are needed."""
     return bool(name) and tracking.lazy(store) == name
+
+
+def _foreseen(store: Store, place: Place, line: Line) -> Fetched:
+    new = tuple(version for version, _ in _unknown(store, line))
+    come = () if is_lazy(store, place.name) else new
+    size = sum(_stored(line.document["versions"][version]) for version in come)
+    return Fetched(line, new, Brought(0, size))
 
 
 def _fetch_line(store: Store, place: Place, line: Line, progress: Progress) -> Fetched:

@@ -1,13 +1,16 @@
-"""Why a version must not be removed: something still names it, or lies in its directory."""
+"""What is in use, and so must stay: by a pointer, a directory with changes, or a training."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from modelstore import disk
-from modelstore.errors import StoreError
+from modelstore.canonical import parse_mapping
+from modelstore.errors import IntegrityError, StoreError
+from modelstore.hashing import Digest, parse_digest
 from modelstore.manifest import Manifest
 from modelstore.names import ModelName
 from modelstore.ops import card, place, working
@@ -34,6 +37,72 @@ def training(store: Store) -> frozenset[str]:
     with disk.explained(runs, "read"):
         places = [runs / name / place.STARTED_FROM for name in os.listdir(runs)]
         return frozenset(p.read_text(encoding="utf-8").strip() for p in places if p.is_file())
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A training's state after a step, whole.
+
+    Attributes:
+        path: the note that names it.
+        step: optimizer steps done.
+        manifest: the blob that names its files.
+        cpu: seconds of computing up to then.
+        own: the blobs that the store had not had before.
+    """
+
+    path: Path
+    step: int
+    manifest: Digest
+    cpu: float
+    own: frozenset[Digest]
+
+
+def checkpoints(run: Path) -> list[Checkpoint]:
+    """Return the checkpoints of the training in the directory ``run``, by step.
+
+    Raises:
+        IntegrityError: a note cannot be read, so that nobody can tell what it names.
+        StoreError: the directory cannot be read.
+    """
+    directory = run / place.CHECKPOINTS
+    if not directory.is_dir():
+        return []
+    with disk.explained(directory, "read"):
+        notes = [path for path in directory.iterdir() if not path.name.startswith(".")]
+    found = [one for one in map(_checkpoint, notes) if one is not None]
+    return sorted(found, key=lambda one: one.step)
+
+
+def _checkpoint(path: Path) -> Checkpoint | None:
+    with disk.explained(path, "read"):
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return None  # it went just now
+    try:
+        value = parse_mapping(data, f"'{path}'")
+        step, cpu = int(value["step"]), float(value["cpu"])
+        digest, own = parse_digest(value["manifest"]), frozenset(map(parse_digest, value["own"]))
+    except (IntegrityError, KeyError, TypeError, ValueError) as error:
+        run = path.parent.parent.name
+        raise IntegrityError(
+            f"'{path}' names no checkpoint", f"give the run up: mstore train --discard {run}"
+        ) from error
+    return Checkpoint(path, step, digest, cpu, own)
+
+
+def checkpointed(store: Store) -> set[Digest]:
+    """Return the manifests of the checkpoints of all trainings that are not over.
+
+    Raises: as `checkpoints` does.
+    """
+    runs = store.meta / place.RUNS
+    if not runs.is_dir():
+        return set()
+    with disk.explained(runs, "read"):
+        places = [runs / name for name in os.listdir(runs)]
+    return {one.manifest for run in places for one in checkpoints(run)}
 
 
 def directories(store: Store, resolved: Resolved) -> list[Path]:

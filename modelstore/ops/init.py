@@ -16,12 +16,12 @@ LINES: Mapping[str, Mapping[str, Any]] = {
     "llama_1b": {
         "base_model": "llama3.2:1b",
         "description": "Laptop configuration (1B parameter model)",
-        "defaults": {"device": "cpu", "batch_size": 1, "epochs": 1},
+        "defaults": {"preset": "laptop", "device": "cpu", "batch_size": 1, "epochs": 1},
     },
     "llama_8b": {
         "base_model": "qwen3:8b",
         "description": "PC configuration (8B parameter model)",
-        "defaults": {"device": "cuda", "batch_size": 8, "epochs": 3},
+        "defaults": {"preset": "gpu", "device": "cuda", "batch_size": 8, "epochs": 3},
     },
 }
 """The two set-ups that the directory is made for, as the user spells them."""

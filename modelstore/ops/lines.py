@@ -20,7 +20,7 @@ from modelstore.errors import ConflictError, IntegrityError, NotFoundError, Usag
 from modelstore.hashing import Digest, digest_of
 from modelstore.names import ModelName, is_model
 from modelstore.ops.elsewhere import AT_ONCE
-from modelstore.remotes.base import EXCLUSIVE_LIMIT, Remote, Tag
+from modelstore.remotes.base import SWAP_LIMIT, Remote, Tag
 from modelstore.state import open_record
 from modelstore.view import open_view
 
@@ -150,9 +150,9 @@ def put_line(remote: Remote, model: ModelName, data: bytes, before: Line | None)
         ConflictError: somebody was faster.
         UsageError: it is too large to be swapped.
     """
-    if len(data) > EXCLUSIVE_LIMIT:
+    if len(data) > SWAP_LIMIT:
         raise UsageError(
-            f"the registry of {model} has {len(data)} bytes, over {EXCLUSIVE_LIMIT}",
+            f"the registry of {model} has {len(data)} bytes, over {SWAP_LIMIT}",
             f"remove versions from it: mstore gc -M {model} --keep-last N",
         )
     try:

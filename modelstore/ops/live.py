@@ -3,7 +3,8 @@
 Whoever deletes asks here, and nothing is passed over: a directory, registry, manifest or header
 that cannot be read, or a frame that is missing, is an error, and then nothing may be deleted.
 A version directory that no registry lists counts as a version too, as far as its blobs are here:
-it may be all that is left of a registry that was lost. So does what a running backup has pinned.
+it may be all that is left of a registry that was lost. So does what a running backup has pinned,
+and the checkpoints of trainings that are not over.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from modelstore.blobs.trash import Trash
 from modelstore.errors import IntegrityError, NotFoundError, StoreError
 from modelstore.hashing import Digest, digest_of
 from modelstore.names import ModelName, is_model, is_version, parse_model, parse_version
-from modelstore.ops import pins, tracking
+from modelstore.ops import in_use, pins, tracking
 from modelstore.ops.resolve import Resolved
 from modelstore.records import read
 from modelstore.state import State
@@ -33,8 +34,8 @@ class Roots:
 
     Attributes:
         versions: those that are registered and have content.
-        found: manifests of version directories that no registry lists, those that are pinned, and
-            those that were seen at a remote.
+        found: manifests of version directories that no registry lists, those that are pinned, those
+            of checkpoints, and those that were seen at a remote.
     """
 
     versions: tuple[Resolved, ...]
@@ -136,7 +137,7 @@ def roots(store: Store) -> Roots:
             entries = (entry for entry in state.entries() if entry.id is not None)
             versions += [Resolved(model, entry) for entry in entries]
         found += _unregistered(store.root / model, state)
-    found += sorted({*pins.held(store), *tracking.manifests(store)})
+    found += sorted({*pins.held(store), *in_use.checkpointed(store), *tracking.manifests(store)})
     return Roots(tuple(versions), tuple(found))
 
 

@@ -25,6 +25,9 @@ RUNS = "runs"
 """Where trainings work, below `.mstore`; they check out what they start from."""
 
 
+CHECKPOINTS = "checkpoints"
+"""The directory of a run's notes, each of which names what the store has of the run's state."""
+
 STARTED_FROM = "started_from"
 """The file in a run's directory that names the version it started from, which so must stay."""
 
@@ -115,6 +118,11 @@ def staging(directory: Path) -> Path:
     """Return a new name in ``directory`` that tells which process works there."""
     process = f"{_machine()}-{os.getpid()}-{birth(os.getpid())}"
     return directory / f".mstore-{process}-{os.urandom(4).hex()}.tmp"
+
+
+def is_staging(name: str) -> bool:
+    """Tell whether `staging` makes such names."""
+    return name.startswith(".mstore-") and name.endswith(".tmp")
 
 
 def sweep(directory: Path) -> None:

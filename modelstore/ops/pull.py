@@ -39,7 +39,7 @@ class Pulled:
         versions: those that were not here before.
         renamed: versions of ours that have another number now, by the one they had.
         said: what the user should know, one sentence each.
-        brought: the frames that came.
+        brought: the frames that came; of a dry run about the bytes that would.
     """
 
     model: ModelName
@@ -56,6 +56,7 @@ def pull(
     models: Sequence[ModelName] = (),
     *,
     rebase: bool = False,
+    dry_run: bool = False,
     progress: Progress = silent,
 ) -> list[Pulled]:
     """Bring what a remote has, and let our registries say it.
@@ -63,19 +64,24 @@ def pull(
     Args:
         models: those that are wanted; () for all.
         rebase: where both sides changed a model, put our changes on top of theirs.
+        dry_run: find out what would be done, and change nothing.
 
     Raises:
         ConflictError: both sides changed a model, or a directory is in the way; all other models
             were pulled.
         NotFoundError, IntegrityError, RemoteError: as for `fetch`.
     """
-    store.prepare()
-    found = fetch(store, place, models, progress)
+    if not dry_run:
+        store.prepare()
+    found = fetch(store, place, models, progress, dry_run=dry_run)
     done: list[Pulled] = []
     conflict: ConflictError | None = None
     for one in found:
         try:
-            done.append(_integrate(store, place, one, rebase=rebase))
+            if dry_run:
+                done.append(_foreseen(store, place, one, rebase=rebase))
+            else:
+                done.append(_integrate(store, place, one, rebase=rebase))
         except ConflictError as error:  # noqa: PERF203  (the loop is for it)
             conflict = conflict or error
     if conflict is not None:
@@ -117,6 +123,12 @@ def _opened(chain: Mapping[int, bytes]) -> dict[int, Mapping[str, Any]]:
 def _is_blank(state: State) -> bool:
     """Tell whether nobody ever committed to a line."""
     return not (state.document["versions"] or state.document.get("removed") or state.aliases)
+
+
+def _foreseen(store: Store, place: Place, fetched: Fetched, *, rebase: bool) -> Pulled:
+    ours = history(store, fetched.model)
+    plan = _plan(store, place.remote, fetched.line, ours, rebase=rebase)
+    return replace(plan.pulled, brought=fetched.brought)
 
 
 def _integrate(store: Store, place: Place, fetched: Fetched, *, rebase: bool) -> Pulled:

@@ -4,6 +4,8 @@ A tensor goes by its name. That of a file in a subdirectory has the directory be
 (``unet/conv_in.weight``). Where several files of a directory hold the same name, safetensors comes
 before torch files, those before GGUF, and a shorter file name before a longer one
 (``model.safetensors`` before ``model.fp16.safetensors``); ``files`` chooses otherwise.
+The adapter that a version keeps beside the weights it was merged into is no part of the model; its
+tensors are read where a pattern of ``files`` begins with ``adapter/``.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from modelstore.errors import IntegrityError, NotFoundError
 from modelstore.formats.base import Tensor
 from modelstore.manifest import BlobSpan, FileEntry, Manifest
 from modelstore.numeric import item_size
-from modelstore.ops import present
+from modelstore.ops import adapter, present
 from modelstore.ops.resolve import Resolved
 from modelstore.store import Store
 from modelstore.values import check_fit, is_number
@@ -84,6 +86,8 @@ def readable_tensors(manifest: Manifest, files: Sequence[str], ref: str) -> dict
     Raises:
         NotFoundError: no file fits ``files``, none holds weights, or one could not be parsed.
     """
+    if not any(pattern.startswith(f"{adapter.DIRECTORY}/") for pattern in files):
+        manifest = adapter.without_adapter(manifest)
     found = tensors_by_name(manifest, files)
     chosen = [file for file in manifest.files if fits(file, files or _WEIGHTS)]
     if not chosen:

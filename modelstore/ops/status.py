@@ -8,7 +8,7 @@ from pathlib import Path
 
 from modelstore.errors import StoreError
 from modelstore.names import ModelName, is_version, parse_version
-from modelstore.ops import working
+from modelstore.ops import tracking, working
 from modelstore.ops.resolve import Resolved
 from modelstore.ops.survey import plan_adopt
 from modelstore.ops.tree import walk
@@ -39,6 +39,23 @@ class WorkingCopy:
 
 
 @dataclass(frozen=True, slots=True)
+class SeenAt:
+    """A model as it was last seen at a remote.
+
+    Attributes:
+        remote: its name.
+        same: whether the registry there is as the one here.
+        ahead: versions here that are not there, by their content.
+        behind: versions there that are not here.
+    """
+
+    remote: str
+    same: bool
+    ahead: tuple[str, ...]
+    behind: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ModelStatus:
     """One model.
 
@@ -50,6 +67,7 @@ class ModelStatus:
         unregistered: version directories that the registry does not know and adopt would take.
         without_weights: those that adopt would leave alone, since they hold no weights.
         notice: what is odd about its registry, or "".
+        remotes: what was last seen of it at each remote.
     """
 
     model: ModelName
@@ -60,6 +78,7 @@ class ModelStatus:
     unregistered: tuple[str, ...]
     without_weights: tuple[str, ...]
     notice: str
+    remotes: tuple[SeenAt, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +148,26 @@ def _model(store: Store, model: ModelName) -> ModelStatus:
         unregistered=tuple(name for name in unknown if name in adoptable),
         without_weights=tuple(name for name in unknown if name not in adoptable),
         notice=state.notice,
+        remotes=tuple(_seen_at(store, model, state)),
     )
+
+
+def _seen_at(store: Store, model: ModelName, state: State) -> Iterator[SeenAt]:
+    ours = state.entries()
+    for remote, other, document in tracking.all_seen(store):
+        if other == model:
+            theirs = State(document).entries()
+            yield SeenAt(
+                remote=remote,
+                same=document["head"] == state.head,
+                ahead=_without(ours, theirs),
+                behind=_without(theirs, ours),
+            )
+
+
+def _without(entries: list[Entry], others: list[Entry]) -> tuple[str, ...]:
+    known = {entry.id for entry in others}
+    return tuple(str(e.version) for e in entries if e.id is not None and e.id not in known)
 
 
 def _absent(store: Store, entries: list[Entry]) -> tuple[str, ...]:

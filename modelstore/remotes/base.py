@@ -31,7 +31,7 @@ GET_LIMIT = 64 << 20
 """Bytes that `Remote.get` takes into memory, unless told otherwise; larger values are streamed."""
 
 EXCLUSIVE_LIMIT = 8 << 20
-"""Bytes up to which `put_if_absent` has one winner, and that `swap` takes at most.
+"""Bytes up to which `put_if_absent` has one winner.
 
 An object store takes more than this in parts, and what completes them cannot be conditional
 everywhere. Larger values must therefore be named by their content: of two writers both may win.
@@ -39,6 +39,11 @@ everywhere. Larger values must therefore be named by their content: of two write
 
 WHOLE_LIMIT = EXCLUSIVE_LIMIT + (64 << 10)
 """Bytes that remotes really take whole: sealing adds a little to what its caller may put."""
+
+SWAP_LIMIT = 32 << 20
+"""Bytes that `swap` takes at most, always whole: the registry of some ten thousands of versions."""
+
+_MOST_SWAPPED = SWAP_LIMIT + (256 << 10)
 
 MAX_SEGMENT = 240
 MAX_KEY = 800
@@ -148,7 +153,7 @@ class Remote(Protocol):
 
         Args:
             key: the name.
-            data: up to `EXCLUSIVE_LIMIT` bytes.
+            data: up to `SWAP_LIMIT` bytes.
             expected: what `get_tagged` or the last `swap` returned; None if nothing may be there.
 
         Raises:
@@ -171,7 +176,7 @@ def check_swap(data: bytes) -> None:
     Raises:
         UsageError: it is not.
     """
-    if len(data) > WHOLE_LIMIT:
+    if len(data) > _MOST_SWAPPED:
         raise UsageError(f"a value of {len(data)} bytes is too large to be swapped")
 
 

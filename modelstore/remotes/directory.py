@@ -22,6 +22,7 @@ from pathlib import Path
 from modelstore import disk
 from modelstore.errors import (
     ConflictError,
+    DiskFullError,
     LockTimeoutError,
     NotFoundError,
     RemoteError,
@@ -108,7 +109,7 @@ class DirectoryRemote:
         """Return what is known of ``key``; see `Remote.head`."""
         with self._explained():
             try:
-                status = self._path(key).lstat()
+                status = self.path_of(key).lstat()
             except _NOT_THERE:
                 self._check_root()
                 return None
@@ -141,14 +142,14 @@ class DirectoryRemote:
 
     def put(self, key: str, source: Source) -> None:
         """Put a value; see `Remote.put`."""
-        target = self._path(key)
+        target = self.path_of(key)
         with self._staged(content_of(source)) as temporary, self._explained():
             disk.make_dir(target.parent)
             disk.rename(temporary, target)
 
     def put_if_absent(self, key: str, source: Source) -> bool:
         """Put a value unless there is one; see `Remote.put_if_absent`."""
-        target = self._path(key)
+        target = self.path_of(key)
         if os.path.lexists(target):
             return False
         with self._staged(content_of(source)) as temporary, self._explained():
@@ -171,7 +172,7 @@ class DirectoryRemote:
 
     def delete(self, keys: Iterable[str]) -> None:
         """Remove values; see `Remote.delete`."""
-        paths = [self._path(key) for key in keys]
+        paths = [self.path_of(key) for key in keys]
         failures = [failure for path in paths if (failure := self._remove(path))]
         with self._explained():
             for parent in {path.parent for path in paths}:
@@ -198,12 +199,13 @@ class DirectoryRemote:
 
     # --- files
 
-    def _path(self, key: str) -> Path:
+    def path_of(self, key: str) -> Path:
+        """Return the file that holds the value of ``key``, or would hold it."""
         return self._root / parse_key(key)
 
     @contextmanager
     def _opened(self, key: str) -> Iterator[tuple[FileIO, int]]:
-        path = self._path(key)
+        path = self.path_of(key)
         with self._explained():
             try:
                 file = FileIO(path)
@@ -249,6 +251,9 @@ class DirectoryRemote:
             yield
         except OSError as error:
             raise RemoteError(f"cannot read '{self.shown}': {error.strerror}") from error
+        except DiskFullError as error:
+            hint = f"free some space at '{self.shown}', or take a larger disk"
+            raise DiskFullError(error.message, hint) from error
         except StoreError as error:
             if type(error) is not StoreError:
                 raise

@@ -7,16 +7,22 @@ over as it is: the same configuration, tokenizer and licence, byte for byte.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from math import prod
 from pathlib import Path
 
 from modelstore.canonical import parse_mapping
 from modelstore.disk import explained
 from modelstore.errors import IntegrityError, NotFoundError, UsageError
+from modelstore.formats.base import Span
 from modelstore.formats.split import split
+from modelstore.hashing import Digest, Hasher
 from modelstore.ops.scan import CommittedFile
+
+_PIECE = 8 << 20
+"""Bytes read at once."""
 
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 """As transformers looks for them: one file, or the index of several beside it."""
@@ -46,12 +52,14 @@ class Base:
         weights: its weight files, in order.
         carried: the files that a fine-tune of it keeps.
         dtypes: of every tensor by name, as safetensors spells them.
+        parameters: values of all tensors; tied ones count once.
     """
 
     directory: Path
     weights: tuple[Path, ...]
     carried: tuple[Path, ...]
     dtypes: Mapping[str, str]
+    parameters: int = 0
 
     def dtype_of(self, name: str) -> str:
         """Return the dtype of the tensor ``name``, or the usual one if it has another name here."""
@@ -75,13 +83,33 @@ def open_base(directory: Path) -> Base:
         raise _incomplete(directory, "tokenizer (tokenizer.json)")
     with explained(directory, "read"):
         present = sorted(path for path in directory.iterdir() if path.is_file())
-    carried = [path for path in present if _is_carried(path.name)]
+    carried = [path for path in present if is_carried(path.name)]
     weights = tuple(_weight_files(directory))
-    dtypes = {name: dtype for path in weights for name, dtype in _dtypes(path)}
-    return Base(directory, weights, tuple(carried), dtypes)
+    spans = [span for path in weights for span in _tensor_spans(path)]
+    dtypes = {tensor.name: tensor.dtype for span in spans for tensor in span.tensors}
+    values = sum(prod(span.tensors[0].shape) for span in spans)
+    return Base(directory, weights, tuple(carried), dtypes, values)
 
 
-def _is_carried(name: str) -> bool:
+def digest_of_base(base: Base) -> Digest:
+    """Return what tells this base from any other: the digest of its files' names and digests."""
+    return digest_of_files(sorted({*base.weights, *base.carried}))
+
+
+def digest_of_files(paths: Sequence[Path]) -> Digest:
+    """Return the digest of the names and the contents of some files, in that order."""
+    whole = Hasher()
+    for path in paths:
+        one = Hasher()
+        with explained(path, "read"), open(path, "rb", buffering=0) as file:
+            while piece := file.read(_PIECE):
+                one.update(piece)
+        whole.update(f"{path.name}\0{one.digest()}\n".encode("utf-8", "surrogateescape"))
+    return whole.digest()
+
+
+def is_carried(name: str) -> bool:
+    """Tell whether a fine-tune keeps the file of that name as it is."""
     return any(fnmatchcase(name, pattern) for pattern in _CARRIED)
 
 
@@ -108,14 +136,13 @@ def _shards(directory: Path, index: Path) -> Iterator[Path]:
         yield directory / name
 
 
-def _dtypes(path: Path) -> Iterator[tuple[str, str]]:
+def _tensor_spans(path: Path) -> list[Span]:
     with CommittedFile(path, path.name) as source:
         found = split(source)
-    tensors = [tensor for span in found.spans for tensor in span.tensors]
-    if not tensors:
+    spans = [span for span in found.spans if span.tensors]
+    if not spans:
         raise IntegrityError(found.warning or f"'{path}' holds no tensors that mstore can read")
-    for tensor in tensors:
-        yield tensor.name, tensor.dtype
+    return spans
 
 
 def _incomplete(directory: Path, what: str) -> UsageError:

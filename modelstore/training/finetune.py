@@ -2,39 +2,89 @@
 
 What comes out differs from what went in by its weights only: the same tensors, of the same dtypes,
 beside the base's own configuration and tokenizer.
-Half-precision weights are trained as float32 ("full") or stay frozen under float32 adapters
-("lora"), and are rounded at the end; a base saved as bfloat16 is saved as bfloat16 again,
+Half-precision weights are trained as float32 ("full", "last-N") or stay frozen under float32
+adapters ("lora"), and are rounded at the end; a base saved as bfloat16 is saved as bfloat16 again,
 because a float32 save would share no byte with its parent.
 
 The sequence of batches and the adapters' first values follow from the seed: on one machine's CPU
-and with the same number of threads, equal seeds give equal bytes.
+and with the same number of threads, equal seeds give equal bytes, also where a run was interrupted
+and continued from a checkpoint.
 """
 
 from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelstore import disk
-from modelstore.errors import StoreError, UsageError
+from modelstore.errors import StoppedError, UsageError
+from modelstore.training import methods
 from modelstore.training.base import Base, open_base
-from modelstore.training.data import Row
-from modelstore.training.losses import Losses
-from modelstore.training.options import LORA_ALPHA, LORA_RANK, Step, TrainOptions, TrainResult
+from modelstore.training.losses import NOTHING, Losses
+from modelstore.training.options import Step, TrainOptions, TrainResult
 from modelstore.training.quiet import quiet
+from modelstore.training.rows import Row
 from modelstore.training.tokens import Samples, tokenize
-from modelstore.training.trained import save, trained_model
+from modelstore.training.trained import save, trained_model, weight_files
+from modelstore.training.watch import Keeping, Watch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
     from trl import SFTConfig, SFTTrainer
 
 _PACKAGES = ("mstore", "torch", "transformers", "trl", "peft", "accelerate", "tokenizers")
+
+PATIENCE = 24 * 3600
+"""Seconds that processes wait for the first of them, which may be storing a checkpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What there is to do.
+
+    Attributes:
+        base: a directory that transformers can load without running code from it.
+        rows: what to learn.
+        evaluation: rows to evaluate on; may be none.
+        options: how.
+        output: must not exist; holds weights, configuration and tokenizer afterwards.
+        adapter: where a run with adapters leaves them as well, as PEFT saves them; None: nowhere.
+        base_name: what the adapter says that it was trained on.
+        processes: that train together, this one included.
+    """
+
+    base: Path
+    rows: Sequence[Row]
+    options: TrainOptions
+    output: Path
+    adapter: Path | None = None
+    evaluation: Sequence[Row] = ()
+    base_name: str = ""
+    processes: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Inputs:
+    """What a task comes to, once it was looked at.
+
+    Attributes:
+        source: the base.
+        device: "cpu" or "cuda".
+        tokenizer: the base's.
+        learned: what the model learns.
+        shown: what it is evaluated on, or None.
+    """
+
+    source: Base
+    device: str
+    tokenizer: PreTrainedTokenizerBase
+    learned: Samples
+    shown: Samples | None
 
 
 def fine_tune(
@@ -47,48 +97,80 @@ def fine_tune(
 ) -> TrainResult:
     """Train the model in ``base`` on ``rows`` and save the result in ``output``.
 
+    See `Task` for the arguments, and `carry_out` for the errors; nothing is kept on the way.
+
     Args:
-        base: a directory that transformers can load without running code from it.
-        rows: what to learn.
-        options: how.
-        output: must not exist; holds safetensors, configuration and tokenizer afterwards.
         progress: called after every optimizer step.
-        adapter: where a run with adapters leaves them as well, as PEFT saves them; None: nowhere.
+    """
+    return carry_out(Task(base, rows, options, output, adapter), progress)
+
+
+def carry_out(
+    task: Task, progress: Callable[[Step], None], keeping: Keeping | None = None
+) -> TrainResult:
+    """Train, and save the result; in a group of processes the first of them saves it.
+
+    Args:
+        progress: called after every optimizer step.
+        keeping: how the run is kept, so that it can be continued; None: it is not.
 
     Raises:
+        DivergedError: a loss, a gradient or a weight became infinite or not a number, or the loss
+            only grew.
+        StoppedError: the run was asked to stop; its checkpoint is saved.
+        StoreError: memory does not suffice, or the method needs a package.
         UsageError: the base is incomplete, the rows cannot be put into tokens, or there is no GPU.
-        DivergedError: a loss, a gradient or a weight became infinite or not a number.
     """
-    source = open_base(base)
-    device = resolve_device(options.device)
-    disk.make_dir(output.parent)
-    disk.make_new_dir(output)
-    started = time.monotonic()
-    losses = Losses(progress)
+    source = open_base(task.base)
+    device = resolve_device(task.options.device)
+    methods.check(task.options, device)
+    past = keeping.past if keeping else NOTHING
+    began, computed = time.monotonic(), time.process_time()
+    losses = Losses(progress, past)
     with quiet():
-        tokenizer = _load_tokenizer(source)
-        samples = tokenize(rows, tokenizer, options.max_length)
-        model = _load_model(source, options.method)
-        arguments = _arguments(source, options, device, output)
-        trainer = _make_trainer(model, tokenizer, samples, arguments, options.method)
-        trainer.add_callback(losses.callback())
-        with _within_memory():
-            trainer.train()
-        save(trained_model(trainer, options.method, adapter), source, output)
+        inputs = _inputs(task, source, device)
+        with methods.within_memory(task.options):
+            trainer = _trained(task, inputs, losses, keeping)
+        if trainer.is_world_process_zero():
+            _save(task, trainer, source)
+    earlier = past.steps[-1].seconds if past.steps else 0.0
     metrics = {
-        "training_time": round(time.monotonic() - started, 3),
+        "training_time": round(earlier + time.monotonic() - began, 3),
+        "cpu_time": round(past.cpu + time.process_time() - computed, 3),
         **losses.metrics(),
-        "samples": len(samples.token_ids),
-        **_cut(samples),
-        "model_size": sum(path.stat().st_size for path in output.glob("*.safetensors")),
+        **_counts(inputs),
+        "model_size": sum(path.stat().st_size for path in _weights_in(task.output)),
     }
-    return TrainResult(_parameters(options, device), metrics, _environment(device))
+    return TrainResult(_parameters(task, device), metrics, _environment(device), losses.curve)
 
 
-def _cut(samples: Samples) -> dict[str, int]:
-    """Return what did not fit, for the record of a run in which something did not."""
-    cut = {"samples_truncated": samples.truncated, "samples_dropped": samples.dropped}
-    return {name: count for name, count in cut.items() if count}
+def _inputs(task: Task, source: Base, device: str) -> _Inputs:
+    tokenizer = _load_tokenizer(source)
+    length = task.options.max_length
+    learned = tokenize(task.rows, tokenizer, length)
+    shown = tokenize(task.evaluation, tokenizer, length) if task.evaluation else None
+    return _Inputs(source, device, tokenizer, learned, shown)
+
+
+def _save(task: Task, trainer: SFTTrainer, source: Base) -> None:
+    disk.make_dir(task.output)
+    model = trained_model(trainer, task.options.method, task.adapter, source, task.base_name)
+    save(model, source, task.output, task.options.weights_format)
+
+
+def _weights_in(output: Path) -> list[Path]:
+    return weight_files(output) if output.is_dir() else []  # only the first process saves
+
+
+def _counts(inputs: _Inputs) -> dict[str, int]:
+    """Return how many samples there were, and what did not fit where something did not."""
+    learned, shown = inputs.learned, inputs.shown
+    cut = {"samples_truncated": learned.truncated, "samples_dropped": learned.dropped}
+    return {
+        "samples": len(learned.ids),
+        **({} if shown is None else {"eval_samples": len(shown.ids)}),
+        **{name: count for name, count in cut.items() if count},
+    }
 
 
 # --- before
@@ -112,7 +194,7 @@ def resolve_device(wanted: str) -> str:
 def _load_tokenizer(source: Base) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
-    with _explained(source):
+    with methods.explained(source):
         tokenizer = AutoTokenizer.from_pretrained(source.directory, local_files_only=True)
     if tokenizer.pad_token is None:
         # what is padded is masked, so that any token will do
@@ -120,57 +202,71 @@ def _load_tokenizer(source: Base) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def _load_model(source: Base, method: str) -> PreTrainedModel:
-    """Load in float32, which loses nothing; frozen weights may stay in the one dtype they have."""
-    from transformers import AutoModelForCausalLM
-
-    frozen = method == "lora" and len(set(source.dtypes.values())) == 1
-    with _explained(source):
-        model, report = AutoModelForCausalLM.from_pretrained(
-            source.directory,
-            dtype="auto" if frozen else "float32",
-            local_files_only=True,
-            output_loading_info=True,
-        )
-    missing = sorted(report["missing_keys"])
-    if missing:  # transformers would go on with random values
-        raise UsageError(f"'{source.directory}' lacks the tensor {missing[0]!r}")
-    return model
-
-
-@contextmanager
-def _explained(source: Base) -> Iterator[None]:
-    """Say of which directory it is that transformers complains."""
-    try:
-        yield
-    except (ImportError, KeyError, OSError, RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[:1]
-        raise UsageError(
-            f"transformers cannot load '{source.directory}': {' '.join(reason)}",
-            "name a directory that it can load: --base DIR",
-        ) from error
-
-
 # --- the run
 
 
-def _arguments(source: Base, options: TrainOptions, device: str, output: Path) -> SFTConfig:
+def _trained(task: Task, inputs: _Inputs, losses: Losses, keeping: Keeping | None) -> SFTTrainer:
+    """Return the trainer after its training."""
+    model = methods.load(inputs.source, task.options)
+    evaluates = inputs.shown is not None
+    arguments = _arguments(
+        task, inputs, keeping.work if keeping else task.output, measures=losses.before is None
+    )
+    trainer = _make_trainer(model, inputs, arguments, task.options)
+    watch = Watch(losses, task.options, evaluates=evaluates, keeping=keeping)
+    trainer.add_callback(watch.callback())
+    if keeping is not None:
+        keeping.need(checkpoint_size(trainer.model))
+    resumed = keeping.resume_from if keeping else None
+    trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
+    if watch.stopped:
+        raise StoppedError("the training was stopped; what it did so far is kept")
+    return trainer
+
+
+def checkpoint_size(model: PreTrainedModel) -> int:
+    """Return the bytes of a checkpoint: the weights that are saved, and two moments of AdamW."""
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    saved = trained if hasattr(model, "peft_config") else list(model.parameters())
+    return sum(int(weight.nbytes) for weight in (*saved, *trained, *trained))
+
+
+def _arguments(task: Task, inputs: _Inputs, work: Path, *, measures: bool) -> SFTConfig:
+    """Return what the trainer is told.
+
+    Args:
+        work: where it may write.
+        measures: whether the base is evaluated first, if there is anything to evaluate it on.
+    """
     from trl import SFTConfig
 
+    options, device = task.options, inputs.device
+    again = options.activation_checkpointing
+    # on a CPU memory is plenty and time is not
+    again = device != "cpu" if again is None else again
     return SFTConfig(
-        output_dir=str(output),
+        output_dir=str(work),
         num_train_epochs=options.epochs,
-        max_steps=options.max_steps or -1,
+        # the trainer's own count of steps ends a run, but it also makes one longer
+        max_steps=options.steps(len(inputs.learned.ids), task.processes),
         per_device_train_batch_size=options.batch_size,
+        per_device_eval_batch_size=options.batch_size,
         gradient_accumulation_steps=options.gradient_accumulation,
         learning_rate=options.rate,
+        warmup_steps=options.warmup,  # below 1 it is a share of all steps
         seed=options.seed,
         data_seed=options.seed,
-        bf16=_autocasts(source, device),
+        bf16=_autocasts(inputs.source, device),
         use_cpu=device == "cpu",
-        gradient_checkpointing=device != "cpu",  # on a CPU memory is plenty and time is not
+        gradient_checkpointing=again,
+        gradient_checkpointing_kwargs={"use_reentrant": False} if again else None,
         dataloader_pin_memory=device != "cpu",
         dataset_kwargs={"skip_prepare_dataset": True},
+        ddp_backend="gloo" if task.processes > 1 and device == "cpu" else None,
+        ddp_timeout=PATIENCE,
+        prediction_loss_only=True,
+        eval_on_start=measures and inputs.shown is not None,
+        eval_strategy="no",  # `Watch` says when
         save_strategy="no",
         logging_steps=1,
         logging_nan_inf_filter=False,  # it would show the loss before instead of one that is NaN
@@ -188,54 +284,29 @@ def _autocasts(source: Base, device: str) -> bool:
 
 
 def _make_trainer(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    samples: Samples,
-    arguments: SFTConfig,
-    method: str,
+    model: PreTrainedModel, inputs: _Inputs, arguments: SFTConfig, options: TrainOptions
 ) -> SFTTrainer:
-    from datasets import Dataset
-    from peft import LoraConfig, TaskType
     from transformers import PrinterCallback
     from trl import SFTTrainer
 
-    adapters = LoraConfig(
-        task_type=TaskType.CAUSAL_LM,
-        r=LORA_RANK,
-        lora_alpha=LORA_ALPHA,
-        target_modules="all-linear",
-    )
     trainer = SFTTrainer(
         model=model,
         args=arguments,
-        train_dataset=Dataset.from_dict(
-            {"input_ids": list(samples.token_ids), "labels": list(samples.labels)}
-        ),
-        processing_class=tokenizer,
-        peft_config=adapters if method == "lora" else None,
+        train_dataset=inputs.learned.dataset(),
+        eval_dataset=None if inputs.shown is None else inputs.shown.dataset(),
+        processing_class=inputs.tokenizer,
+        peft_config=methods.adapters(options),
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
 
 
-@contextmanager
-def _within_memory() -> Iterator[None]:
-    import torch
-
-    try:
-        yield
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        raise StoreError(
-            "the training needs more memory than there is",
-            "train with a smaller --batch-size or --max-length, or with --method lora",
-        ) from error
-
-
 # --- after
 
 
-def _parameters(options: TrainOptions, device: str) -> dict[str, int | float | str]:
-    adapters = {"lora_rank": LORA_RANK, "lora_alpha": LORA_ALPHA}
+def _parameters(task: Task, device: str) -> dict[str, int | float | str]:
+    options, together = task.options, task.processes
+    adapters = {"lora_rank": options.lora_rank, "lora_alpha": options.lora_alpha}
     return {
         "method": options.method,
         "epochs": options.epochs,
@@ -246,7 +317,9 @@ def _parameters(options: TrainOptions, device: str) -> dict[str, int | float | s
         "max_length": options.max_length,
         "seed": options.seed,
         "device": device,
-        **(adapters if options.method == "lora" else {}),
+        **({"warmup": options.warmup} if options.warmup else {}),
+        **({"processes": together} if together > 1 else {}),
+        **(adapters if options.adapts else {}),
     }
 
 

@@ -1,24 +1,43 @@
-"""A model from the Hugging Face Hub, for a line that has no version to start from."""
+"""A model from the Hugging Face Hub: out of its cache on this machine, else over the network."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-from modelstore.errors import RemoteError
+from modelstore.errors import RemoteError, StoreError
+from modelstore.training.base import open_base
+from modelstore.training.ollama import HUB_IDS
 from modelstore.training.quiet import quiet
 
-OLLAMA_NAMES = {
-    "llama3.2:1b": "meta-llama/Llama-3.2-1B-Instruct",
-    "qwen3:8b": "Qwen/Qwen3-8B",
-}
-"""Where the models lie that lines are set up with under the names Ollama gives them."""
-
 _WANTED = ("*.json", "*.txt", "*.model", "*.jinja", "*.safetensors", "LICENSE*", "NOTICE*")
+
+_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?\Z")
 
 
 def hub_id(name: str) -> str:
     """Return the Hub's id of the model that a line calls ``name``."""
-    return OLLAMA_NAMES.get(name, name)
+    return HUB_IDS.get(name, name)
+
+
+def is_hub_id(name: str) -> bool:
+    """Tell whether ``name`` could be the id of a model on the Hub: `owner/model`."""
+    return bool(_ID.match(name))
+
+
+def cached(name: str) -> Path | None:
+    """Return the model's directory in the Hub's cache, or None where it is not there whole."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        directory = Path(
+            snapshot_download(hub_id(name), allow_patterns=list(_WANTED), local_files_only=True)
+        )
+        open_base(directory)
+    except (LocalEntryNotFoundError, StoreError):
+        return None
+    return directory
 
 
 def download(name: str) -> Path:
@@ -28,14 +47,28 @@ def download(name: str) -> Path:
         RemoteError: it cannot be had: no network, no such model, or its terms are not accepted.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.errors import HfHubHTTPError
 
+    directory = cached(name)
+    if directory is not None:
+        return directory
     try:
         with quiet():
             return Path(snapshot_download(hub_id(name), allow_patterns=list(_WANTED)))
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
+    except (HfHubHTTPError, OSError) as error:
         raise RemoteError(
-            f"the base {hub_id(name)!r} cannot be had from the Hugging Face Hub, and is not in its "
-            f"cache here ({type(error).__name__})",
-            "name a directory that holds the model: --base DIR",
+            f"the base {hub_id(name)!r} is not on this machine and cannot be had from the Hugging "
+            f"Face Hub ({_reason(error)})",
+            "give a copy of it: --base DIR, or --base FILE.gguf; or fetch it where there is a "
+            f"network: hf download {hub_id(name)}",
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    reasons = {
+        "GatedRepoError": "its terms must be accepted there first, and then: hf auth login",
+        "RepositoryNotFoundError": "it has no such model, or not for you",
+        "LocalEntryNotFoundError": "no connection",
+        "OfflineModeIsEnabled": "HF_HUB_OFFLINE is set",
+    }
+    return reasons.get(type(error).__name__, type(error).__name__)

@@ -47,6 +47,23 @@ def test_files_come_out_with_the_store(place: Path) -> None:
     assert files_of(place / "back/llama_1b/v1.1").items() >= files_of(place / "two").items()
 
 
+def test_files_come_without_a_store(place: Path) -> None:
+    """With --files a directory has one version's files, and it takes exactly one version."""
+    run("backup", "saved")
+    shown = run("restore", "saved", "out", "v1.1", "--files", "-n")
+    assert (shown.code, "would be written to out" in shown.out) == (0, True)
+    assert not (place / "out").exists()
+    assert (
+        "written to out, every byte checked"
+        in run("restore", "saved", "out", "v1.1", "--files").out
+    )
+    assert files_of(place / "out") == files_of(place / "two")
+    again = run("restore", "saved", "out", "v1.1", "--files", "--json").data("restore")
+    assert (again["store"], again["path"], again["size"]) == (None, str(place / "out"), 0)
+    for words in ([], ["v1.0", "v1.1"], ["v1.1", "--checkout"]):
+        assert run("restore", "saved", "other", *words, "--files").code == 2
+
+
 def test_a_name_of_the_store_is_a_destination(place: Path) -> None:
     """A remote can hold backups, and its name says where it is."""
     config = {"remotes": {"usb": {"url": str(place / "saved")}}}
@@ -106,6 +123,9 @@ def test_an_encrypted_destination_asks_for_its_key(
 ) -> None:
     """No key, or another one, is exit code 12; with it all is as elsewhere."""
     assert run("backup", "saved", "--encrypt").code == 12
+    (place / "no-key").write_text("not a key")
+    assert run("backup", "saved", "--encrypt", "--key-file", place / "no-key").code != 0
+    assert not (place / "saved").exists()
     monkeypatch.setenv("MSTORE_PASSPHRASE", PHRASE)
     assert run("backup", "saved", "--encrypt").code == 0
     assert ", 0 new frames" in run("backup", "saved").out

@@ -62,3 +62,18 @@ def test_weights_that_are_not_in_the_files_are_told(based: Path, files: Path) ->
     done = run("commit", files / "merged", "-m", "x", "--adapter", "strange")
     assert done.code == 0
     assert "3 of the weights that 'strange' changes are not in the files" in done.err
+
+
+def test_an_adapter_that_a_version_keeps_is_checked_out_alone(
+    based: Path, files: Path, tmp_path: Path
+) -> None:
+    """Into a directory, or within the version's own; and not together with what contradicts it."""
+    shutil.copytree(files / "merged", "with")
+    shutil.copytree(files / "adapter", "with/adapter")
+    assert run("commit", "with", "-M", "m", "-m", "x", "--adapter", "with/adapter").code == 0
+    done = run("checkout", "m@v1.1", "--adapter", "-o", "out", "--json").data("checkout")
+    assert done["written"] == ["adapter_config.json", "adapter_model.safetensors"]
+    assert done["size"] == sum(path.stat().st_size for path in Path("out").iterdir())
+    assert run("checkout", "m@v1.1", "--adapter", "-q").out.strip().endswith("v1.1/adapter")
+    assert run("checkout", "m@v1.0", "--adapter", "--json").error()["exit"] == 4
+    assert run("checkout", "m@v1.1", "--adapter", "--release", "--json").error()["exit"] == 2

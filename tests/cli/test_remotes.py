@@ -8,7 +8,7 @@ import pytest
 
 from modelstore.store import create
 from tests.cli.program import run
-from tests.models import write_model
+from tests.models import files_of, write_model
 
 
 @pytest.fixture
@@ -43,6 +43,56 @@ def test_a_session_with_a_remote(root: Path, tmp_path: Path) -> None:
     assert "m: up to date" in run("-C", other, "pull").out
     assert run("-C", other, "verify", "m@v1.1").code == 0
     assert run("-C", other, "fsck", "--full").code == 0
+
+
+def test_a_dry_run_tells_what_would_come_and_changes_nothing(root: Path, tmp_path: Path) -> None:
+    """Fetch and pull name the versions and about their size; then a pull does just that."""
+    url, other = tmp_path / "remote", tmp_path / "other"
+    run("-C", root, "remote", "add", "origin", url)
+    run("-C", root, "push")
+    run("clone", url, other)
+    commit(root, tmp_path, 1e-4)
+    run("-C", root, "push")
+    before = files_of(other)
+    for verb in ("fetch", "pull"):
+        assert "m: would bring v1.1; about " in run("-C", other, verb, "-n").out
+        found = run("-C", other, verb, "-n", "--json").data(verb)
+        assert found["dry_run"] is True
+        assert found["models"][0]["versions"] == ["v1.1"]
+        assert found["models"][0]["bytes"] > 0
+    assert files_of(other) == before
+    commit(other, tmp_path, 2e-4)
+    assert run("-C", other, "pull", "-n").code == 5
+    would = run("-C", other, "pull", "-n", "--rebase", "--json").data("pull")["models"][0]
+    assert (would["outcome"], would["renamed"]) == ("rebased", {"v1.1": "v1.2"})
+    did = run("-C", other, "pull", "--rebase", "--json").data("pull")["models"][0]
+    assert (did["versions"], did["renamed"]) == (would["versions"], would["renamed"])
+
+
+def test_status_tells_what_is_to_be_pushed_and_pulled(root: Path, tmp_path: Path) -> None:
+    """As far as was last seen; a fetch looks anew."""
+    url, other = tmp_path / "remote", tmp_path / "other"
+    assert "origin" not in run("-C", root, "status").out
+    run("-C", root, "remote", "add", "origin", url)
+    run("-C", root, "push")
+    run("clone", url, other)
+    assert "  origin, as last seen: the same\n" in run("-C", root, "status").out
+    commit(root, tmp_path, 1e-4)
+    assert "  origin, as last seen: v1.1 to push\n" in run("-C", root, "status").out
+    run("-C", root, "push")
+    commit(other, tmp_path, 2e-4)
+    assert "  origin, as last seen: v1.1 to push\n" in run("-C", other, "status").out
+    run("-C", other, "fetch")
+    assert "origin, as last seen: v1.1 to push; v1.1 to pull\n" in run("-C", other, "status").out
+    run("-C", other, "pull", "--rebase")
+    [model] = run("-C", other, "status", "m", "--json").data("status")["models"]
+    assert model["remotes"] == [
+        {"remote": "origin", "same": False, "ahead": ["v1.2"], "behind": []}
+    ]
+    run("-C", other, "push")
+    run("-C", other, "alias", "best", "m@v1.2")
+    said = run("-C", other, "status").out
+    assert "origin, as last seen: the same versions, another registry" in said
 
 
 def test_a_diverged_line_is_a_conflict_that_says_what_to_do(root: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from modelstore.errors import (
     StoreError,
     UsageError,
 )
-from modelstore.remotes.base import EXCLUSIVE_LIMIT, Found, Remote
+from modelstore.remotes.base import EXCLUSIVE_LIMIT, SWAP_LIMIT, Found, Remote
 from modelstore.remotes.content import MadeContent
 from modelstore.remotes.probe import PREFIX, probe
 
@@ -260,10 +260,10 @@ class WriteContract(ReadContract):
 
     def test_swaps_values_up_to_the_limit(self, remote: Remote) -> None:
         """A value of the largest size that is promised can be swapped; a far larger one cannot."""
-        tag = remote.swap("large", noise(EXCLUSIVE_LIMIT), None)
+        tag = remote.swap("large", noise(SWAP_LIMIT), None)
         remote.swap("large", b"small", tag)
         with pytest.raises(UsageError):
-            remote.swap("larger", bytes(LARGE), None)
+            remote.swap("larger", bytes(SWAP_LIMIT + (1 << 20)), None)
 
     # --- list and delete
 

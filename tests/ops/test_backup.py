@@ -358,13 +358,14 @@ def test_a_repack_beside_a_backup_does_no_harm(
 # --- interrupted
 
 
+@pytest.mark.parametrize("stride", [5, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_backup_that_fails_at_any_request_is_none_and_the_next_is_whole(
-    store: Store, tmp_path: Path
+    store: Store, tmp_path: Path, stride: int
 ) -> None:
     """Whatever request the network ends at: no backup, or a whole one; and then another."""
     commit(store, write_model(tmp_path / "run"), LINE, CommitOptions(message="one"))
     commit(store, write_model(tmp_path / "run2", step=1e-3), LINE, CommitOptions(message="two"))
-    for step in range(1, 500, 2):
+    for step in range(1, 500, stride):
         with_failure = create_directory(tmp_path / f"to{step}")
         try:
             backup(store, WatchedRemote(with_failure, failing_at(step)))
@@ -381,12 +382,13 @@ def test_a_backup_that_fails_at_any_request_is_none_and_the_next_is_whole(
     assert step > 10
 
 
+@pytest.mark.parametrize("stride", [23, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_backup_that_dies_at_any_step_is_none_and_the_next_is_whole(
-    store: Store, tmp_path: Path
+    store: Store, tmp_path: Path, stride: int
 ) -> None:
     """Killed at each change of either disk, both sides are sound, and the next backup is whole."""
     commit(store, write_model(tmp_path / "run"), LINE, CommitOptions(message="one"))
-    for step in range(1, 1000, 7):
+    for step in range(1, 1000, stride):
         place = tmp_path / f"to{step}"
         if not crashes(partial(back_up_to, store, place), step):
             break

@@ -16,6 +16,7 @@ from modelstore.errors import (
     WrongKeyError,
 )
 from modelstore.names import ModelName
+from modelstore.ops import present
 from modelstore.ops.checkout import checkout
 from modelstore.ops.clone import clone
 from modelstore.ops.commit import CommitOptions, commit
@@ -97,6 +98,22 @@ def test_a_lazy_clone_brings_frames_when_they_are_needed(
     assert loaded.keys() == ModelStore(store).load("v1.1").keys()
     assert verify(lazy, resolve(lazy, "v1.1")).sound
     assert set(lazy.blobs.iter_digests()) == set(store.blobs.iter_digests())
+
+
+def test_what_comes_for_a_checkout_is_written_while_it_is_proved(
+    store: Store, url: str, tmp_path: Path
+) -> None:
+    """Files of which something came are whole then, also where other parts were here already."""
+    lazy = clone(url, tmp_path / "clone", lazy=True).store
+    for version in ("v1.0", "v1.1"):
+        with present.unpacked(lazy, resolve(lazy, version), lambda one: one.files) as unpacked:
+            assert unpacked is not None
+            manifest = lazy.manifest(LINE, resolve(lazy, version).entry)
+            assert all(map(unpacked.has, [f for f in manifest.files if "model" in f.path]))
+        out = checkout(lazy, resolve(lazy, version), output=tmp_path / version).path
+        assert files_of(out) == files_out(store, version)
+    with present.unpacked(lazy, resolve(lazy, "v1.1"), lambda one: one.files) as unpacked:
+        assert unpacked is None
 
 
 def test_a_lazy_clone_commits_and_pushes(store: Store, url: str, tmp_path: Path) -> None:

@@ -27,11 +27,12 @@ from tests.ops.remotes import (
 )
 
 
-def test_a_push_that_is_killed_anywhere_goes_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stride", [10, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_push_that_is_killed_anywhere_goes_on(tmp_path: Path, stride: int) -> None:
     """At a directory, whatever a killed push left, the remote is as before or as after."""
     store = create(tmp_path / "store")
     commit_model(store, tmp_path / "run")
-    for step in range(1, 400, 3):
+    for number, step in enumerate(range(1, 400, stride)):
         root = tmp_path / f"remote{step}"
         root.mkdir()
 
@@ -43,7 +44,7 @@ def test_a_push_that_is_killed_anywhere_goes_on(tmp_path: Path) -> None:
         line = read_line(remote, LINE)
         assert line is None or line.document == store.state(LINE).document
         act()
-        if not died or step % 10 == 1:
+        if not died or number % 4 == 0:
             other = create(tmp_path / f"other{step}")
             assert pull_from(other, remote).versions == ("v1.0",)
         remote.close()
@@ -52,8 +53,9 @@ def test_a_push_that_is_killed_anywhere_goes_on(tmp_path: Path) -> None:
     assert step > 20
 
 
+@pytest.mark.parametrize("stride", [7, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("how", ["new", "forward", "rebased"])
-def test_a_pull_that_is_killed_anywhere_goes_on(tmp_path: Path, how: str) -> None:
+def test_a_pull_that_is_killed_anywhere_goes_on(tmp_path: Path, how: str, stride: int) -> None:
     """Our registry is as before, or as after, or in between as theirs was; pulling again does it."""
     first, remote = create(tmp_path / "first"), DirectoryRemote(made(tmp_path / "remote"))
     commit_model(first, tmp_path / "run")
@@ -69,7 +71,7 @@ def test_a_pull_that_is_killed_anywhere_goes_on(tmp_path: Path, how: str) -> Non
     push_to(first, remote)
     fetch(begun, place(remote))  # so that only what decides is left to be done
     wanted = {"new": 2, "forward": 2, "rebased": 5}[how]
-    for step in range(1, 600):
+    for step in range(1, 600, stride):
         root = tmp_path / f"store{step}"
         shutil.copytree(begun.root, root)
 

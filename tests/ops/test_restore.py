@@ -367,12 +367,13 @@ def test_a_registry_that_is_not_the_documents_is_refused(
 # --- interrupted
 
 
+@pytest.mark.parametrize("stride", [9, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_restore_that_fails_at_any_request_is_completed_by_another(
-    line: Store, remote: DirectoryRemote, tmp_path: Path
+    line: Store, remote: DirectoryRemote, tmp_path: Path, stride: int
 ) -> None:
     """Whatever request the network ends at, a second restore makes the same store."""
     backup(line, remote)
-    for step in range(1, 500, 4):
+    for number, step in enumerate(range(1, 500, stride)):
         place = tmp_path / f"copy{step}"
         try:
             bring(WatchedRemote(remote, failing_at(step)), place)
@@ -380,21 +381,22 @@ def test_a_restore_that_fails_at_any_request_is_completed_by_another(
             copy = bring(remote, place).store
         else:
             break
-        if step % 16 == 1:
+        if number % 4 == 0:
             assert fsck(copy).findings == ()
             assert same_content(line, copy, tmp_path)
     else:
         pytest.fail("it never came through")
 
 
+@pytest.mark.parametrize("stride", [47, pytest.param(5, marks=pytest.mark.slow)])
 def test_a_restore_that_dies_at_any_step_is_completed_by_another(
-    store: Store, remote: DirectoryRemote, tmp_path: Path
+    store: Store, remote: DirectoryRemote, tmp_path: Path, stride: int
 ) -> None:
     """Killed at each change of the disk, a second restore makes the same store."""
     commit(store, write_model(tmp_path / "run"), LINE, CommitOptions(message="one"))
     commit(store, write_model(tmp_path / "run2", step=1e-3), LINE, CommitOptions(message="two"))
     backup(store, remote)
-    for step in range(300, 2000, 17):  # before that, directories of blobs/ are made
+    for step in range(300, 2000, stride):  # before that, directories of blobs/ are made
         place = tmp_path / f"copy{step}"
         if not crashes(partial(bring, remote, place), step):
             break

@@ -11,13 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modelstore.ops.backup import backup
+from modelstore.ops.remotes import KEY_FILE
 from modelstore.ops.restore import plan_restore, restore
 from modelstore.remotes.base import Remote
+from modelstore.remotes.keyfile import parse_key_file
 from modelstore.remotes.opening import open_remote
+from modelstore.remotes.sealed import create_sealed, open_sealed
 from modelstore.store import Store, create
 from tests.ops.remotes import LINE, files_out, pull_from, push_to
 from tests.remotes.proxy import Fault, Plan, Proxy, Request
-from tests.remotes.servers import Place
+from tests.remotes.servers import ROOT, Place
 
 Files = dict[str, dict[str, bytes]]
 Verb = Callable[[Store, Remote, Path], object]
@@ -25,34 +28,55 @@ Verb = Callable[[Store, Remote, Path], object]
 
 @dataclass(frozen=True)
 class Spot:
-    """A part of a bucket, near, and by way of a proxy."""
+    """A part of a bucket, near, and by way of a proxy; sealed if there is a key file."""
 
     place: Place
     near: str
     far: str
+    key: Path | None = None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The credentials, and where the key is."""
+        key = {} if self.key is None else {KEY_FILE: str(self.key)}
+        return {**self.place.environment, **key}
 
     def remote(self) -> Remote:
         """Open it, near."""
-        return open_remote(self.near, self.place.environment)
+        return self._opened(self.near)
 
     def far_remote(self) -> Remote:
         """Open it, by way of the proxy."""
-        return open_remote(self.far, self.place.environment)
+        return self._opened(self.far)
+
+    def _opened(self, address: str) -> Remote:
+        inner = open_remote(address, self.place.environment)
+        if self.key is None:
+            return inner
+        return open_sealed(inner, parse_key_file(self.key.read_bytes()))
 
     def run(self, root: Path, *words: str) -> subprocess.Popen[bytes]:
         """Start mstore in the store at ``root``."""
+        return self.start("modelstore", "-C", str(root), *words)
+
+    def start(self, module: str, *words: str) -> subprocess.Popen[bytes]:
+        """Start a module that can open it."""
         return subprocess.Popen(
-            [sys.executable, "-m", "modelstore", "-C", str(root), *words],
-            env={**os.environ, **self.place.environment},
+            [sys.executable, "-m", module, *words],
+            cwd=ROOT,
+            env={**os.environ, **self.environment},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         )
 
 
-def spot_in(place: Place, proxy: Proxy | None = None) -> Spot:
-    """Return an empty part of a bucket."""
+def spot_in(place: Place, proxy: Proxy | None = None, key: Path | None = None) -> Spot:
+    """Return an empty part of a bucket, sealed if there is a key file."""
     name = uuid.uuid4().hex
-    return Spot(place, place.below(name), place.below(name, proxy.url if proxy else ""))
+    if key is not None:
+        inner = open_remote(place.below(name), place.environment)
+        create_sealed(inner, parse_key_file(key.read_bytes())).close()
+    return Spot(place, place.below(name), place.below(name, proxy.url if proxy else ""), key)
 
 
 def all_files(store: Store) -> Files:
@@ -127,9 +151,19 @@ def words_of(verb: str, address: str, root: Path) -> list[str]:
 # --- what goes wrong at which request
 
 
+def kill(runs: list[subprocess.Popen[bytes]]) -> None:
+    """Kill a client."""
+    runs[0].kill()
+
+
 def once(hit: int, fault: Fault) -> Plan:
     """Return a plan that does ``fault`` to request number ``hit``."""
     return lambda number, _: fault if number == hit else None
+
+
+def burst(hit: int, fault: Fault) -> Plan:
+    """Return a plan that does ``fault`` to four requests from number ``hit`` on."""
+    return lambda number, _: fault if hit <= number < hit + 4 else None
 
 
 def from_then_on(hit: int, fault: Fault) -> Plan:

@@ -6,6 +6,8 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from modelstore.remotes.content import MadeContent
 from modelstore.remotes.directory import DirectoryRemote, create_directory
 from tests.crashes import crashes
@@ -50,7 +52,8 @@ def values(tree: Tree) -> Values:
     }
 
 
-def test_a_writer_may_die_at_every_step(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stride", [5, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_writer_may_die_at_every_step(tmp_path: Path, stride: int) -> None:
     """What is there is one of the states between steps, and the next writer goes on and cleans up."""
 
     def run(root: Path) -> None:
@@ -59,7 +62,7 @@ def test_a_writer_may_die_at_every_step(tmp_path: Path) -> None:
             step(remote)
         remote.close()
 
-    for step in range(1, 500):
+    for step in range(1, 500, stride):
         root = tmp_path / str(step)
         root.mkdir()
         died = crashes(lambda root=root: run(root), step)

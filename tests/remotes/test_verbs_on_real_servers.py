@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -28,13 +27,15 @@ from modelstore.ops.fsck import Level, fsck, parse_subset
 from modelstore.ops.restore import plan_restore, restore
 from modelstore.store import Store, create
 from tests.ops.remotes import LINE, assert_quick, commit_model, files_out, pull_from, push_to
-from tests.remotes.proxy import Fault, Proxy, proxied
+from tests.remotes.proxy import Fault, Proxy
 from tests.remotes.scenes import (
     VERBS,
     Files,
     Spot,
     all_files,
+    burst,
     from_then_on,
+    kill,
     once,
     scene,
     spot_in,
@@ -46,43 +47,13 @@ from tests.remotes.servers import Ceph, Place, rclone_s3
 pytestmark = pytest.mark.remote
 
 
-@pytest.fixture(scope="module")
-def line(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """A store with three versions, each built on the one before; only read."""
-    root = tmp_path_factory.mktemp("line")
-    store = create(root / "store")
-    for number in range(3):
-        commit_model(store, root / "run", step=number * 1e-3)
-    return store
-
-
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     """An empty store."""
     return create(tmp_path / "store")
 
 
-@pytest.fixture(scope="module")
-def content(line: Store) -> Files:
-    """The files of these versions."""
-    return all_files(line)
-
-
-@pytest.fixture
-def proxy(ceph: Ceph) -> Iterator[Proxy]:
-    """Return a proxy in front of Ceph."""
-    with proxied(ceph.url) as proxy:
-        yield proxy
-
-
 # --- everything works
-
-
-@pytest.fixture(params=["bucket", "container"])
-def anywhere(request: pytest.FixtureRequest) -> Place:
-    """Return a bucket at Ceph, and then a container at Azurite."""
-    place: Place = request.getfixturevalue(request.param)
-    return place
 
 
 def test_what_is_pushed_is_pulled_and_cloned(
@@ -150,16 +121,10 @@ FAULTS = (
     Fault(twice=True),
     Fault(cut_reply_at=40),
     Fault(cut_reply_at=0),
+    Fault(status=500),
+    Fault(status=429),
+    Fault(delay=0.2),
 )
-
-
-@pytest.fixture
-def source(line: Store, bucket: Place, proxy: Proxy) -> Spot:
-    """A place that has everything, pushed and backed up."""
-    spot = spot_in(bucket, proxy)
-    push_to(line, spot.remote())
-    backup(line, spot.remote())
-    return spot
 
 
 @pytest.mark.slow
@@ -183,6 +148,27 @@ def test_a_fault_at_any_request_passes_or_is_told(
             except StoreError:
                 at.act(at.spot.remote())
             assert at.result() == content, (hit, fault)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("status", [500, 503, 429])
+def test_a_burst_of_refusals_passes(
+    line: Store,
+    content: Files,
+    source: Spot,
+    bucket: Place,
+    proxy: Proxy,
+    tmp_path: Path,
+    verb: str,
+    status: int,
+) -> None:
+    """A server that refuses four requests in a row is asked again, and nobody notices."""
+    for hit in (0, 5, 11, 17):
+        at = scene(verb, line, source, spot_in(bucket, proxy), tmp_path)
+        proxy.begin(burst(hit, Fault(status=status)))
+        at.act(at.spot.far_remote())
+        assert at.result() == content, hit
 
 
 @pytest.mark.slow
@@ -267,11 +253,6 @@ def test_of_eight_who_push_at_once_nobody_loses_anything(bucket: Place, tmp_path
 
 
 # --- kill -9
-
-
-def kill(runs: list[subprocess.Popen[bytes]]) -> None:
-    """Kill a client."""
-    runs[0].kill()
 
 
 def kill_gateway(ceph: Ceph, threads: list[threading.Thread]) -> None:

@@ -11,8 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from modelstore.cli import cli
-from modelstore.errors import StoreError, UsageError
-from modelstore.names import ModelName
+from modelstore.errors import NotFoundError, StoreError, UsageError
 from modelstore.store import Store, create
 from modelstore.training import plan
 
@@ -95,13 +94,83 @@ def test_without_the_packages(
     assert result.exception.hint == 'pip install "mstore[train]"'
 
 
-def test_a_line_knows_how_it_is_trained(tmp_path: Path) -> None:
-    """What a line was set up with holds unless something else is said."""
-    from modelstore.ops.init import init
+def test_no_steps_are_needed_to_look(store: Store, tiny_model: Path, tmp_path: Path) -> None:
+    """A dry run prints the plan, what it takes, and samples with what is learned of them."""
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "one\\ntwo", "completion": "three"}\n' * 3)
+    words = ("train", "tiny", "--data", rows, "--base", tiny_model, "--dry-run", "--device", "cpu")
+    result = _mstore(store, *words, "--set", "lora_rank=2")
+    assert result.exit_code == 0, result.output
+    for said in (
+        r"^base +.*tiny$",
+        r"^data +rows.jsonl \(3 rows, .*, 2 duplicates$",
+        r"^method +lora, rank 2, alpha 32; 1 epoch, batch 1 x 1, device cpu$",
+        r"lora_rank from --set",
+        r"^takes +\d steps? of .* s: about .* of memory, .* free$",
+        r"^  \| one\n  \| two\n  > three",
+    ):
+        assert re.search(said, result.stdout, re.MULTILINE), result.stdout
+    assert store.models() == []
+    assert list((store.meta / "runs").iterdir()) == []
 
-    store = init(tmp_path / "tuned_models").store
-    laptop = plan.options_for(store, ModelName("llama_1b"), {"epochs": None})
-    desktop = plan.options_for(store, ModelName("llama_8b"), {"epochs": 1, "seed": 7})
-    assert (laptop.device, laptop.batch_size, laptop.epochs) == ("cpu", 1, 1)
-    assert (desktop.device, desktop.batch_size, desktop.epochs) == ("cuda", 8, 1)
-    assert desktop.seed == 7
+
+def test_a_plan_as_json(store: Store, tiny_model: Path, tmp_path: Path) -> None:
+    """A dry run with --json prints the plan as a run would keep it, and the samples."""
+    config = tmp_path / "train.toml"
+    _data(tmp_path, text="some text")
+    config.write_text('data = "rows.jsonl"\nepochs = 2\npreset = "laptop"\n')
+    words = ("train", "tiny", "-c", config, "--base", tiny_model, "-n", "--json")
+    result = _mstore(store, *words, "--epochs", 3, "--set", "seed=1")
+    value = json.loads(result.stdout)
+    assert (value["schema"], result.stderr) == ("mstore/train-plan/1", "")
+    data = value["data"]
+    assert (data["options"]["epochs"], data["options"]["seed"]) == (3, 1)
+    assert data["sources"]["epochs"] == "flag"
+    assert (data["preset"], data["estimate"]["steps"]) == ("laptop", 3)
+    assert data["samples"][0]["answer"].startswith("some text")
+
+
+def test_the_plan_of_a_version(store: Store, tiny_model: Path, tmp_path: Path) -> None:
+    """What a version takes is told from its small files, and nothing of that is left behind."""
+    data = _data(tmp_path, text="some text")
+    assert _mstore(store, "commit", tiny_model, "-M", "tiny").exit_code == 0
+    result = _mstore(store, "train", "tiny", "--data", data, *QUICK, "--epochs", 2)
+    assert result.exit_code == 0, result.output
+    assert re.search(r"^base +tiny@v1\.0$", result.stderr, re.MULTILINE)
+    assert re.search(r"^takes +2 steps, about", result.stderr, re.MULTILINE)
+    assert list((store.meta / "runs").iterdir()) == []
+
+
+def test_presets_are_listed(store: Store) -> None:
+    """Presets are shown side by side, and as JSON."""
+    shown = _mstore(store, "train", "--list-presets")
+    assert re.search(r"^batch_size +1 +8$", shown.stdout, re.MULTILINE)
+    listed = json.loads(_mstore(store, "train", "--list-presets", "--json").stdout)
+    assert [preset["name"] for preset in listed["data"]] == ["laptop", "gpu"]
+
+
+def test_runs_are_listed_and_discarded(store: Store) -> None:
+    """Runs that are not over are listed, and go when they are discarded."""
+    assert _mstore(store, "train", "--list-runs").stderr.startswith("no run")
+    left = store.meta / "runs" / "20260131T120000Z-abcdef"
+    left.mkdir(parents=True)
+    assert re.search(r"^2026\S+ +- +left ", _mstore(store, "train", "--list-runs").stdout, re.M)
+    gone = _mstore(store, "train", "--discard", "2026", "--json")
+    assert json.loads(gone.stdout)["data"]["id"] == left.name
+    assert not left.exists()
+
+
+def test_a_run_goes_on_as_it_was_begun(store: Store) -> None:
+    """What a run was begun with cannot be said anew, and there must be one."""
+    other = _mstore(store, "train", "--resume", "--epochs", 3)
+    assert isinstance(other.exception, UsageError)
+    assert "'epochs'" in other.exception.message
+    assert isinstance(_mstore(store, "train", "--resume").exception, NotFoundError)
+
+
+@pytest.mark.parametrize("words", [(), ("tiny",), ("tiny", "--eval", "x.jsonl")])
+def test_too_little_is_said(store: Store, tiny_model: Path, words: tuple[str, ...]) -> None:
+    """Without a model or without data there is nothing to do, and the hint shows a whole command."""
+    result = _mstore(store, "train", *words, "--base", tiny_model, "--device", "cpu")
+    assert isinstance(result.exception, UsageError)
+    assert "mstore train MODEL --data FILE" in result.exception.hint

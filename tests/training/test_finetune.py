@@ -17,7 +17,7 @@ from modelstore.errors import DivergedError, NotFoundError, StoreError, UsageErr
 from modelstore.numeric import dtype_named
 from modelstore.training.data import Message, Row
 from modelstore.training.finetune import fine_tune
-from modelstore.training.losses import Losses
+from modelstore.training.methods import within_memory
 from modelstore.training.options import Step, TrainOptions, TrainResult
 from modelstore.training.quiet import quiet
 from tests.training.tiny import make_model
@@ -123,10 +123,12 @@ def test_float32_and_shards_are_kept(tmp_path: Path) -> None:
     base = make_model(tmp_path / "base", "float32", tied=False, shard="60KB")
     assert len(list(base.glob("*.safetensors"))) > 1
     _train(base, tmp_path / "out")
-    index = json.loads((base / "model.safetensors.index.json").read_text())
-    after = load_file(tmp_path / "out" / "model.safetensors")
-    assert set(after) == set(index["weight_map"])
-    assert {tensor.dtype for tensor in after.values()} == {torch.float32}
+    names = {path.name for path in base.glob("*.safetensors*")}
+    assert names == {path.name for path in (tmp_path / "out").glob("*.safetensors*")}
+    for path in base.glob("*.safetensors"):
+        before, after = load_file(path), load_file(tmp_path / "out" / path.name)
+        assert set(before) == set(after)
+        assert {tensor.dtype for tensor in after.values()} == {torch.float32}
 
 
 def test_mixed_dtypes_are_kept(tiny_model: Path, tmp_path: Path) -> None:
@@ -203,14 +205,55 @@ def test_a_run_that_runs_away_is_ended(tiny_model: Path, tmp_path: Path) -> None
     assert "--learning-rate" in caught.value.hint
 
 
-def test_an_infinite_gradient_ends_a_run() -> None:
-    """A loss may still look fine when its gradient is not."""
-    steps: list[Step] = []
-    losses = Losses(steps.append)
-    losses.take({"loss": 2.0, "grad_norm": 1.0}, 1, 2)
-    with pytest.raises(DivergedError, match="grad_norm of step 2 is inf"):
-        losses.take({"loss": 2.0, "grad_norm": math.inf}, 2, 2)
-    assert len(steps) == 1
+def test_the_last_layers_alone_are_trained(tiny_model: Path, tmp_path: Path) -> None:
+    """Of the others no bit changes; and a model has only so many layers."""
+    _train(tiny_model, tmp_path / "out", method="last-1", learning_rate=1e-2)
+    before = load_file(tiny_model / "model.safetensors")
+    after = load_file(tmp_path / "out" / "model.safetensors")
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed
+    assert all(name.startswith("model.layers.1.") for name in changed)
+    with pytest.raises(UsageError, match="2 layers, and the last 3"):
+        _train(tiny_model, tmp_path / "other", method="last-3")
+
+
+def test_activations_may_be_computed_again(tiny_model: Path, tmp_path: Path) -> None:
+    """That takes time and no digit of the result."""
+    for name, again in (("a", True), ("b", False)):
+        options = {"activation_checkpointing": again, "learning_rate": 1e-2, "max_steps": 2}
+        _train(tiny_model, tmp_path / name, method="full", **options)
+    first, second = (tmp_path / name / "model.safetensors" for name in ("a", "b"))
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_four_bits_need_a_gpu(tiny_model: Path, tmp_path: Path) -> None:
+    """That is said before the base is loaded, with what works instead."""
+    with pytest.raises(UsageError, match="only a GPU") as caught:
+        _train(tiny_model, tmp_path / "out", method="qlora")
+    assert "--method lora" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("options", "flags"),
+    [
+        ({"batch_size": 8}, "--batch-size 4 --gradient-accumulation 2"),
+        ({"batch_size": 3, "gradient_accumulation": 2}, "--batch-size 1 --gradient-accumulation 6"),
+        ({"method": "full"}, "--method lora"),
+        ({"max_length": 512}, "--max-length 256"),
+        ({"max_length": 16}, "a smaller base"),
+    ],
+)
+def test_too_little_memory_names_the_next_smaller_setting(
+    options: dict[str, object], flags: str
+) -> None:
+    """First the batch is halved, then fewer weights are trained, then samples are cut."""
+    settings = TrainOptions(**options)  # type: ignore[arg-type]
+    for error in (MemoryError(), torch.OutOfMemoryError("CUDA out of memory")):
+        with pytest.raises(StoreError, match="more memory") as caught, within_memory(settings):
+            raise error
+        assert caught.value.hint == f"train with {flags}"
+    with pytest.raises(RuntimeError, match="else"), within_memory(settings):
+        raise RuntimeError("something else")
 
 
 @pytest.mark.parametrize(

@@ -8,18 +8,27 @@ from pathlib import Path
 
 import pytest
 
-from modelstore import locks
+from modelstore import disk, locks
 from modelstore.blobs import FrameHeader
-from modelstore.errors import LockTimeoutError, NotFoundError, RemoteError, UsageError
+from modelstore.errors import (
+    ConflictError,
+    LockTimeoutError,
+    NotFoundError,
+    RemoteError,
+    UsageError,
+)
 from modelstore.hashing import digest_of
 from modelstore.names import ModelName
+from modelstore.ops.adapter import without_adapter
 from modelstore.ops.checkout import checkout
 from modelstore.ops.commit import CommitOptions, commit
 from modelstore.ops.resolve import resolve
 from modelstore.store import Store, create
+from modelstore.training import runs
 from modelstore.training.options import Step, TrainOptions
 from modelstore.training.plan import Plan, plan
-from modelstore.training.run import Trained, train
+from modelstore.training.run import Trained, resume, train
+from modelstore.training.runs import list_runs
 
 pytest.importorskip("trl")
 
@@ -66,6 +75,7 @@ def test_a_directory_becomes_the_first_version(store: Store, tiny_model: Path, d
         "size": data.stat().st_size,
         "rows": 2,
         "blake3": digest_of(data.read_bytes()),
+        "path": str(data),
     }
     assert "torch" in manifest.environment
     assert resolved.entry.text("notes") == "a note"
@@ -97,14 +107,14 @@ def test_a_failed_run_leaves_nothing(store: Store, tiny_model: Path, data: Path)
 
     with pytest.raises(KeyboardInterrupt):
         train(store, run, CommitOptions(), stop)
-    assert not list((store.meta / "runs").iterdir())
+    assert list_runs(store) == []
     assert store.models() == []
 
 
 def test_a_result_that_cannot_be_committed_is_kept(
     store: Store, tiny_model: Path, data: Path
 ) -> None:
-    """A trained model outlives a failing commit, and the hint says how to commit it."""
+    """A trained model outlives a failing commit, and the hint commits it without training again."""
     run = plan(store, TINY, [data], QUICK, base=str(tiny_model))
     store.lock_timeout = 0.1
     with (
@@ -112,10 +122,25 @@ def test_a_result_that_cannot_be_committed_is_kept(
         pytest.raises(LockTimeoutError) as caught,
     ):
         _train(store, run)
-    (kept,) = (store.meta / "runs").iterdir()
-    output, adapter = kept / "output", kept / "adapter"
-    assert f"mstore commit {output} -M tiny --adapter {adapter}" in caught.value.hint
-    assert commit(store, output, TINY, CommitOptions(adapter=adapter)).version == "v1.0"
+    (kept,) = list_runs(store)
+    assert kept.state == "trained"
+    assert caught.value.hint.endswith(f"commit it with: mstore train --resume {kept.id}")
+    steps: list[Step] = []
+    again = resume(store, "", steps.append)
+    assert (again.committed.version, steps, len(again.result.curve)) == ("v1.0", [], 2)
+    assert list_runs(store) == []
+
+
+def test_a_run_is_committed_once(store: Store, tiny_model: Path, data: Path) -> None:
+    """A crash between the commit and the end of the run makes no second version."""
+    run = plan(store, TINY, [data], QUICK, base=str(tiny_model))
+    _train(store, run)
+    made = resolve(store, "tiny@v1.0").entry.values["run"]
+    left = runs.create(store, run, {})
+    disk.rename(left.path, left.path.with_name(made))
+    with pytest.raises(ConflictError, match=f"{made} is over: it made tiny@v1.0"):
+        resume(store, made, lambda _: None)
+    assert list_runs(store) == []
 
 
 def _changed(store: Store, version: str, before: str) -> dict[str, FrameHeader]:
@@ -124,7 +149,8 @@ def _changed(store: Store, version: str, before: str) -> dict[str, FrameHeader]:
     for ref in (before, version):
         resolved = resolve(store, ref)
         manifest = store.manifest(resolved.model, resolved.entry)
-        headers.append({t.name: store.blobs.header(s.blob) for _, s, t in manifest.tensors()})
+        tensors = without_adapter(manifest).tensors()
+        headers.append({t.name: store.blobs.header(s.blob) for _, s, t in tensors})
     old, new = headers
     return {name: new[name] for name in new if new[name].digest != old[name].digest}
 
@@ -187,7 +213,7 @@ def test_what_to_start_from_must_be_had(
     with pytest.raises(NotFoundError, match="no model 'tiny'"):
         plan(store, TINY, [data], QUICK, source="v1.0")
     run = plan(store, TINY, [data], QUICK, base="nobody/nothing")
-    with pytest.raises(RemoteError, match="'nobody/nothing' cannot be had") as offline:
+    with pytest.raises(RemoteError, match="'nobody/nothing' is not on this machine") as offline:
         train(store, run, CommitOptions(), lambda step: None)
     assert "--base DIR" in offline.value.hint
     assert not list((store.meta / "runs").iterdir())

@@ -50,34 +50,24 @@ def test_long_rows() -> None:
         tokenize(rows[2:], tokenizer, 10)
 
 
-def test_conversations_need_a_chat_template() -> None:
-    """A base without a chat template cannot learn conversations, and the error says what can."""
-    with pytest.raises(UsageError, match="a:1: a conversation") as caught:
-        tokenize([TALK], make_tokenizer(chat_template=""), 100)
-    assert "prompt and completion" in caught.value.hint
+def test_a_row_after_many() -> None:
+    """A data set has every sample with its labels, in order."""
+    tokenizer = make_tokenizer()
+    rows = [Row("ab", f"{number}", f"a:{number}") for number in range(1001)]
+    samples = tokenize(rows, tokenizer, 100)
+    dataset = samples.dataset()
+    assert dataset.column_names == ["input_ids", "labels"]
+    assert tuple(dataset["input_ids"]) == samples.token_ids
+    assert tuple(dataset["labels"]) == samples.labels
+    assert samples.labels[1000][:2] == [IGNORED, IGNORED]
+    assert tokenizer.decode(samples.labels[1000][2:]) == "1000<|im_end|>"
 
 
-def test_a_template_may_refuse() -> None:
-    """What a template raises is told with the row it was raised for."""
-    tokenizer = make_tokenizer("{{ raise_exception('only users may speak') }}")
-    with pytest.raises(UsageError, match=r"a:1: .* only users may speak"):
-        tokenize([TALK], tokenizer, 100)
-
-
-def test_a_template_that_rewrites_the_question_is_refused() -> None:
-    """Where the answer does not follow the question as it would be asked, no loss can be placed."""
-    tokenizer = make_tokenizer(
-        "{% if add_generation_prompt %}ask{% else %}told{% endif %}{{ messages[-1].content }}"
-    )
-    with pytest.raises(UsageError, match="does not put the answer after the question"):
-        tokenize([TALK], tokenizer, 100)
-
-
-def test_templates_do_not_see_the_day() -> None:
-    """Templates that write today's date write the same date every day."""
-    dated = make_tokenizer(
-        "{{ date_string }}|{{ strftime_now('%Y-%m-%d') }}|"
-        "{% for m in messages %}{{ m.content }}{% endfor %}"
-    )
-    samples = tokenize([TALK], dated, 100)
-    assert dated.decode(samples.token_ids[0]) == "26 Jul 2024|2024-07-26|Who?Me."
+def test_a_book_is_cut_where_lines_end() -> None:
+    """A text of millions of characters is tokenized in pieces, with nothing lost in between."""
+    tokenizer = make_tokenizer()
+    book = "".join(f"line {number}\n" for number in range(100_000))
+    samples = tokenize([Row("", book, "a:1")], tokenizer, 1 << 16)
+    shown = "".join(tokenizer.decode(ids) for ids in samples.token_ids)
+    assert shown == f"{book}<|im_end|>"
+    assert samples.learned_tokens == samples.tokens == len(book) + 1

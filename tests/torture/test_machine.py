@@ -59,14 +59,14 @@ class Line:
         versions, removed: the files of each.
         gone: removed ones whose blobs may have been purged.
         active: the ACTIVE version, or "".
-        first: the files of a first commit that was killed, which may have left its directory.
+        firsts: the files of first commits that were killed; one may have left its directory.
     """
 
     versions: dict[str, Content] = field(default_factory=dict)
     removed: dict[str, Content] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
     active: str = ""
-    first: Content | None = None
+    firsts: list[Content] = field(default_factory=list)
 
 
 class Machine(RuleBasedStateMachine):
@@ -145,7 +145,7 @@ class Machine(RuleBasedStateMachine):
         crashes(lambda: commit(self.store, run, ModelName(model), CommitOptions()), step)
         self._reopen()
         if ModelName(model) not in self.store.models():
-            line.first = files
+            line.firsts.append(files)
             return
         state = self.store.state(ModelName(model))
         made = {str(version) for version in state.versions()} - set(line.versions)
@@ -251,10 +251,12 @@ class Machine(RuleBasedStateMachine):
         A version's directory without any registry is what a lost registry leaves, too.
         """
         line = self.lines[model]
-        if line.versions or line.first is None or ModelName(model) not in self.store.models():
+        if line.versions or ModelName(model) not in self.store.models():
             return
-        (version,) = self.store.state(ModelName(model)).versions()
-        line.versions[str(version)], line.active = line.first, str(version)
+        (version,) = map(str, self.store.state(ModelName(model)).versions())
+        found = self._read(model, version)
+        assert found in line.firsts
+        line.versions[version], line.active = found, version
 
     def _damage(self, frame: Path, number: int) -> None:
         data = bytearray(frame.read_bytes())
@@ -317,13 +319,15 @@ class Machine(RuleBasedStateMachine):
         assert found.sound, found.problems
 
     def _compare(self, model: str, version: str) -> None:
+        assert self._read(model, version) == self.lines[model].versions[version]
+
+    def _read(self, model: str, version: str) -> Content:
         one = self._ref(model, version)
         manifest = self.store.manifest(one.model, one.entry)
-        found = {
+        return {
             file.path: b"".join(self.store.blobs.read(Digest(span.blob)) for span in file.spans)
             for file in manifest.files
         }
-        assert found == self.lines[model].versions[version]
 
 
 Machine.TestCase.settings = settings(

@@ -16,6 +16,7 @@ from datetime import datetime, timezone
 from enum import Enum
 from importlib import metadata
 
+from modelstore import moments
 from modelstore.errors import (
     IntegrityError,
     NewerFormatError,
@@ -308,7 +309,7 @@ def _document(
     }
     return Backup(
         name=new_name(began),
-        created_at=began.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        created_at=moments.rfc3339(began),
         host=platform.node(),
         mstore=_release(),
         models=models,

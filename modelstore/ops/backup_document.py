@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
+from modelstore import moments
 from modelstore.canonical import canonical, parse_mapping
 from modelstore.errors import IntegrityError, NewerFormatError, NotFoundError, UsageError
 from modelstore.hashing import Digest, digest_of, parse_digest
@@ -35,7 +36,6 @@ PREFIX = "backups"
 CONFIG = f"{META}/config.json"
 
 _NAME = re.compile(r"([0-9]{8}T[0-9]{6}Z)-[0-9a-f]{8}\Z")
-_MOMENT = "%Y%m%dT%H%M%SZ"
 _ADOPTED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}\.json\Z")
 
 
@@ -130,9 +130,8 @@ class Backup:
 
 def new_name(moment: datetime) -> str:
     """Return the name of a backup that begins at ``moment``: later ones sort behind it."""
-    moment = moment.astimezone(timezone.utc)
     fraction = (moment.microsecond << 16) // 1_000_000
-    return f"{moment.strftime(_MOMENT)}-{fraction:04x}{os.urandom(2).hex()}"
+    return f"{moments.stamp(moment)}-{fraction:04x}{os.urandom(2).hex()}"
 
 
 def moment_of(name: str) -> datetime:
@@ -145,7 +144,7 @@ def moment_of(name: str) -> datetime:
     if match is None:
         raise UsageError(f"{name!r} is not the name of a backup", "run: mstore backup list DEST")
     try:
-        return datetime.strptime(match.group(1), _MOMENT).replace(tzinfo=timezone.utc)
+        return moments.parse_stamp(match.group(1))
     except ValueError as error:
         raise UsageError(f"{name!r} names no moment", "run: mstore backup list DEST") from error
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 
+from modelstore import moments
 from modelstore.canonical import canonical, parse_mapping
 from modelstore.errors import (
     ConflictError,
@@ -38,7 +39,6 @@ PATIENCE = timedelta(hours=24)
 """How long a frame stays after it was marked; longer than any push or backup takes."""
 
 _AT_ONCE = 1000
-_MOMENT = "%Y%m%dT%H%M%SZ"
 _REGISTRY = "registry.json"
 
 
@@ -282,7 +282,7 @@ class _Sweeping:
 
     def _mark(self, plan: PrunePlan) -> datetime:
         """Mark everything that is not needed; return the time by the remote's clock."""
-        stamp = datetime.now(timezone.utc).strftime(_MOMENT)
+        stamp = moments.stamp(moments.now())
         key = f"{PREFIX}/{stamp}-{os.urandom(4).hex()}.json"
         marks = canonical({"schema": SCHEMA, "frames": sorted(plan.unneeded)})
         self._remote.put(key, marks)

@@ -23,7 +23,7 @@ from modelstore.cli.train_view import (
     runs_table,
     sample_lines,
 )
-from modelstore.errors import UsageError
+from modelstore.errors import ConflictError, UsageError
 from modelstore.names import parse_model
 from modelstore.ops.commit import CommitOptions
 from modelstore.ops.resolve import resolve
@@ -35,7 +35,7 @@ from modelstore.training.methods import smaller
 from modelstore.training.options import DEVICES, LEARNING_RATES, WEIGHTS_FORMATS
 from modelstore.training.plan import Plan, Request, downloaded, planned
 from modelstore.training.presets import AUTO, presets
-from modelstore.training.replay import replay
+from modelstore.training.replay import Whereabouts, replay
 from modelstore.training.run import Trained, resume
 from modelstore.training.run import train as run_plan
 from modelstore.training.runs import discard_run, list_runs, open_run
@@ -170,7 +170,7 @@ def train(ctx: click.Context, /, **given: Any) -> None:
     elif given["resume"] is not None:
         _resume(ctx, chosen, given)
     elif given["replayed"]:
-        _replay(ctx, chosen, given["replayed"], given["data"])
+        _replay(ctx, chosen, given)
     else:
         _train(chosen, given)
 
@@ -225,10 +225,17 @@ def _train(chosen: common.Settings, given: Mapping[str, Any]) -> None:
 def _resume(ctx: click.Context, chosen: common.Settings, given: Mapping[str, Any]) -> None:
     store = chosen.open()
     silent = chosen.json or chosen.quiet
-    plan = _plan(store, given, silent) if given["line"] else None
-    if plan is None:
-        _check_alone(ctx, given, "resume")
-    name = open_run(store, given["resume"]).id
+    whole = given["data"] or given["config"]  # the whole command is said again
+    if not whole:
+        _check_alone(ctx, given, "resume", "line")
+    begun = open_run(store, given["resume"])
+    name, known = begun.id, begun.value()["plan"]
+    if given["line"] and str(known["model"]) != parse_model(given["line"]):
+        raise ConflictError(f"the run {name} is of {known['model']}", begun.command)
+    plan = None
+    if whole and given["line"]:
+        start = {} if given["base"] or given["source"] else {"base": str(known["base"])}
+        plan = _plan(store, {**given, **start}, silent)
     if not silent:
         (run,) = (one for one in list_runs(store) if one.id == name)
         output.hint(f"run {name}: {run.model} from {run.base}, goes on from step {run.step}")
@@ -237,22 +244,25 @@ def _resume(ctx: click.Context, chosen: common.Settings, given: Mapping[str, Any
     _report(chosen, trained)
 
 
-def _check_alone(ctx: click.Context, given: Mapping[str, Any], name: str) -> None:
+def _check_alone(ctx: click.Context, given: Mapping[str, Any], name: str, *with_it: str) -> None:
     """Raise if anything else was said that would be ignored."""
     said = [one for one in given if ctx.get_parameter_source(one) is ParameterSource.COMMANDLINE]
-    others = [one for one in said if one != name]
+    others = [one for one in said if one not in {name, *with_it}]
     if others:
+        flag = "--" + others[0].replace("_", "-")
         raise UsageError(
-            f"--{name} goes on with a run as it was begun; '{others[0]}' cannot be said anew",
-            f"mstore train --{name} RUN",
+            f"--{name} goes by what was said when the training was begun; {flag} cannot be said",
+            f"mstore train --{name} {'RUN' if name == 'resume' else 'REF'}",
         )
 
 
-def _replay(ctx: click.Context, chosen: common.Settings, ref: str, data: Sequence[Path]) -> None:
+def _replay(ctx: click.Context, chosen: common.Settings, given: Mapping[str, Any]) -> None:
+    _check_alone(ctx, given, "replay", "replayed", "data", "base")
     store = chosen.open()
-    version = resolve(store, ref, chosen.context())
+    version = resolve(store, given["replayed"], chosen.context())
     with Line(chosen.json or chosen.quiet) as live:
-        made = replay(store, version, data, live.step, live.progress, ollama=_ollama_places())
+        where = Whereabouts(given["data"], given["base"], _ollama_places())
+        made = replay(store, version, where, live.step, live.progress)
     if chosen.json:
         output.emit("train-replay", replay_data(made))
     elif not chosen.quiet:

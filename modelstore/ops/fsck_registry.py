@@ -33,7 +33,10 @@ def check_registry(store: Store, model: ModelName) -> list[Finding]:
         return [*findings, Finding("registry", f"{model}", f"cannot be read: {error.message}")]
     if found is None:
         if _has_content(store, state.document):
-            return [*findings, Finding("registry", f"{META}/refs/{model}", "is missing")]
+            what = (
+                "is missing, as a killed pull --rebase leaves it; the next change writes it again"
+            )
+            return [*findings, _note(f"{META}/refs/{model}", what)]
         # a Git clone: the view is all there is, and it is intact
         notice = f": {state.notice}" if state.notice else ""
         return [*findings, _note(f"{META}/refs/{model}", f"is not here{notice}")]

@@ -19,6 +19,7 @@ from modelstore.hashing import Digest, digest_of
 from modelstore.manifest import Manifest
 from modelstore.names import ModelName, Version, is_version, next_version, parse_version
 from modelstore.ops import card, debris
+from modelstore.ops.adapter import without_adapter
 from modelstore.ops.resolve import Resolved
 from modelstore.ops.stage import Staged
 from modelstore.reading import read_file
@@ -204,7 +205,7 @@ class Publication:
                 "stored": self.staged.stored,
                 "files": len(self.manifest.files),
                 "tensors": len(weights),
-                "parameters": self.manifest.parameter_count,
+                "parameters": without_adapter(self.manifest).parameter_count,
             },
             "generated": dict(generated),
         }

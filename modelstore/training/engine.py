@@ -142,7 +142,8 @@ class Engine:
             raise DiskFullError(
                 f"checkpoints and result need up to {human_size(need)} "
                 f"and {human_size(free)} are free",
-                "free some space, as with: mstore gc; or train adapters: --method lora",
+                "free some space, as with: mstore gc"
+                + ("" if self._plan.options.adapts else "; or train adapters: --method lora"),
             )
 
     def _finish(self, result: TrainResult) -> None:

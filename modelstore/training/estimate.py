@@ -17,7 +17,7 @@ from modelstore.canonical import parse_mapping
 from modelstore.disk import explained
 from modelstore.training.base import Base
 from modelstore.training.data import Data
-from modelstore.training.methods import within_memory
+from modelstore.training.methods import computes_in_half, within_memory
 from modelstore.training.options import TrainOptions
 from modelstore.training.probe import Probed, again, device_of, probe_steps
 from modelstore.training.quiet import quiet
@@ -172,13 +172,14 @@ def _weights(source: Base, options: TrainOptions, layers: int, width: int) -> tu
         return 4 * values, values * min(options.last_layers, layers) // max(1, layers)
     # seven linear maps a layer, each about as wide as the layer is
     adapters = 7 * 2 * layers * width * options.lora_rank
-    per_value = 0.6 if options.method == "qlora" else _bytes_per_value(source)
+    per_value = 0.6 if options.method == "qlora" else _bytes_per_value(source, options)
     return int(values * per_value) + 4 * adapters, adapters
 
 
-def _bytes_per_value(source: Base) -> int:
-    """Return 2 where all weights are of one dtype of two bytes, and so stay as they are; else 4."""
-    return 2 if set(source.dtypes.values()) in ({"BF16"}, {"F16"}) else 4
+def _bytes_per_value(source: Base, options: TrainOptions) -> int:
+    """Return 2 where weights of one dtype of two bytes are computed with as they are; else 4."""
+    half = computes_in_half(source, options, device_of(options))
+    return 2 if half and set(source.dtypes.values()) in ({"BF16"}, {"F16"}) else 4
 
 
 def _available(device: str) -> int:

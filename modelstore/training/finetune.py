@@ -141,7 +141,7 @@ def carry_out(
         **_counts(inputs),
         "model_size": sum(path.stat().st_size for path in _weights_in(task.output)),
     }
-    return TrainResult(_parameters(task, device), metrics, _environment(device), losses.curve)
+    return TrainResult(_parameters(task, inputs), metrics, _environment(device), losses.curve)
 
 
 def _inputs(task: Task, source: Base, device: str) -> _Inputs:
@@ -207,7 +207,8 @@ def _load_tokenizer(source: Base) -> PreTrainedTokenizerBase:
 
 def _trained(task: Task, inputs: _Inputs, losses: Losses, keeping: Keeping | None) -> SFTTrainer:
     """Return the trainer after its training."""
-    model = methods.load(inputs.source, task.options)
+    half = methods.computes_in_half(inputs.source, task.options, inputs.device)
+    model = methods.load(inputs.source, task.options, half=half)
     evaluates = inputs.shown is not None
     arguments = _arguments(
         task, inputs, keeping.work if keeping else task.output, measures=losses.before is None
@@ -256,7 +257,7 @@ def _arguments(task: Task, inputs: _Inputs, work: Path, *, measures: bool) -> SF
         warmup_steps=options.warmup,  # below 1 it is a share of all steps
         seed=options.seed,
         data_seed=options.seed,
-        bf16=_autocasts(inputs.source, device),
+        bf16=methods.computes_in_half(inputs.source, options, device),
         use_cpu=device == "cpu",
         gradient_checkpointing=again,
         gradient_checkpointing_kwargs={"use_reentrant": False} if again else None,
@@ -273,14 +274,6 @@ def _arguments(task: Task, inputs: _Inputs, work: Path, *, measures: bool) -> SF
         report_to="none",
         disable_tqdm=True,
     )
-
-
-def _autocasts(source: Base, device: str) -> bool:
-    """Tell whether to compute in bfloat16: where the weights have no more digits than that."""
-    import torch
-
-    half = bool({"BF16", "F16"} & set(source.dtypes.values()))
-    return half and (device == "cpu" or torch.cuda.is_bf16_supported())
 
 
 def _make_trainer(
@@ -304,8 +297,9 @@ def _make_trainer(
 # --- after
 
 
-def _parameters(task: Task, device: str) -> dict[str, int | float | str]:
+def _parameters(task: Task, inputs: _Inputs) -> dict[str, int | float | str]:
     options, together = task.options, task.processes
+    half = methods.computes_in_half(inputs.source, options, inputs.device)
     adapters = {"lora_rank": options.lora_rank, "lora_alpha": options.lora_alpha}
     return {
         "method": options.method,
@@ -316,7 +310,8 @@ def _parameters(task: Task, device: str) -> dict[str, int | float | str]:
         "learning_rate": options.rate,
         "max_length": options.max_length,
         "seed": options.seed,
-        "device": device,
+        "device": inputs.device,
+        "compute": "bfloat16" if half else "float32",
         **({"warmup": options.warmup} if options.warmup else {}),
         **({"processes": together} if together > 1 else {}),
         **(adapters if options.adapts else {}),

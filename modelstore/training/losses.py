@@ -104,6 +104,11 @@ class Losses:
             DivergedError: it is infinite or not a number.
         """
         if not math.isfinite(loss):
+            if number == 0:
+                raise DivergedError(
+                    f"the base's own loss on the evaluation rows is {loss}",
+                    "name another base: its weights are damaged, or need --set compute=float32",
+                )
             raise diverged(f"the evaluation loss after step {number} is {loss}")
         if number == 0:
             self.before = loss

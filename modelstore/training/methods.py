@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig, PreTrainedModel
 
 
+_HALF_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "avx10_2", "arm_bf16", "bf16")
+"""Names of capabilities with which a processor multiplies bfloat16 itself."""
+
+
 def check(options: TrainOptions, device: str) -> None:
     """Raise unless the method works here.
 
@@ -37,18 +41,36 @@ def check(options: TrainOptions, device: str) -> None:
         )
 
 
-def load(source: Base, options: TrainOptions) -> PreTrainedModel:
+def computes_in_half(source: Base, options: TrainOptions, device: str) -> bool:
+    """Tell whether products are computed in bfloat16 on ``device``, "cpu" or "cuda"."""
+    import torch
+
+    if options.compute != "auto":
+        return options.compute == "bfloat16"
+    if not {"BF16", "F16"} & set(source.dtypes.values()):
+        return False
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    # an older torch does not tell, and float32 is never far from the fastest
+    found: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(found.get(name) for name in _HALF_INSTRUCTIONS)
+
+
+def load(source: Base, options: TrainOptions, *, half: bool) -> PreTrainedModel:
     """Return the model with the weights that the method trains open to gradients.
 
     It is loaded in float32, which loses nothing; weights under adapters may stay in the one dtype
     that they have. Adapters are put on by the trainer, see `adapters`.
+
+    Args:
+        half: whether products are computed in bfloat16.
 
     Raises:
         UsageError: transformers cannot load it, a tensor is missing, or it has fewer layers.
     """
     from transformers import AutoModelForCausalLM
 
-    frozen = options.adapts and len(set(source.dtypes.values())) == 1
+    frozen = half and options.adapts and len(set(source.dtypes.values())) == 1
     with explained(source):
         model, report = AutoModelForCausalLM.from_pretrained(
             source.directory,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from modelstore.training.base import Base
-from modelstore.training.methods import adapters, load
+from modelstore.training.methods import adapters, computes_in_half, load
 from modelstore.training.options import TrainOptions
 from modelstore.training.tokens import IGNORED, Samples
 
@@ -39,7 +39,8 @@ def probe_steps(source: Base, samples: Samples, options: TrainOptions) -> Probed
     import torch
 
     cuda = device_of(options) == "cuda"
-    model = _model(source, options, device_of(options))
+    half = computes_in_half(source, options, device_of(options))
+    model = _model(source, options, device_of(options), half=half)
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=options.rate)
     by_length = sorted(range(len(samples.ids)), key=lambda index: -len(samples.ids[index]))
@@ -47,7 +48,7 @@ def probe_steps(source: Base, samples: Samples, options: TrainOptions) -> Probed
     for some in (by_length, usual):
         began = time.monotonic()
         for _ in range(options.gradient_accumulation):
-            _loss(model, _batch(samples, some[: options.batch_size]), cuda).backward()
+            _loss(model, _batch(samples, some[: options.batch_size]), cuda, half).backward()
         optimizer.step()
         optimizer.zero_grad()
         if cuda:
@@ -67,10 +68,10 @@ def device_of(options: TrainOptions) -> str:
     return "cuda" if options.device != "cpu" and torch.cuda.is_available() else "cpu"
 
 
-def _model(source: Base, options: TrainOptions, device: str) -> Any:
+def _model(source: Base, options: TrainOptions, device: str, *, half: bool) -> Any:
     from peft import get_peft_model
 
-    model = load(source, options)
+    model = load(source, options, half=half)
     if options.method != "qlora":  # which puts itself on the device
         model = model.to(device)
     if again(options, device):
@@ -101,11 +102,10 @@ def _batch(samples: Samples, indexes: list[int]) -> dict[str, Tensor]:
     return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
 
-def _loss(model: Any, batch: dict[str, Tensor], cuda: bool) -> Tensor:
+def _loss(model: Any, batch: dict[str, Tensor], cuda: bool, half: bool) -> Tensor:
     import torch
 
     device = "cuda" if cuda else "cpu"
-    half = any(weight.dtype == torch.bfloat16 for weight in model.parameters())
     with torch.autocast(device, torch.bfloat16) if half else nullcontext():
         loss: Tensor = model(**{name: values.to(device) for name, values in batch.items()}).loss
     return loss

@@ -61,23 +61,33 @@ class Replayed:
         return not self.different
 
 
+@dataclass(frozen=True, slots=True)
+class Whereabouts:
+    """Where that lies now which a version was trained on.
+
+    Attributes:
+        data: its data, in any order; what is not given is looked for where it was.
+        base: its base, or "" for where that was.
+        ollama: where Ollama keeps models, for a base that is named as there.
+    """
+
+    data: Sequence[Path] = ()
+    base: str = ""
+    ollama: Sequence[Path] = ()
+
+
 def replay(
     store: Store,
     resolved: Resolved,
-    data_files: Sequence[Path],
+    where: Whereabouts,
     watch: Callable[[Step], None],
     progress: Progress = silent,
-    *,
-    ollama: Sequence[Path] = (),
 ) -> Replayed:
     """Train a version again and compare.
 
     Args:
-        data_files: where its data is now, in any order; those that are not given are looked for
-            where they were.
         watch: called after every optimizer step.
         progress: told about bytes before and after the training.
-        ollama: where Ollama keeps models, for a base that is named as there.
 
     Raises:
         ConflictError: the base or a file of data is not what it was.
@@ -85,7 +95,7 @@ def replay(
         UsageError: the version was not made by `mstore train`, or by several processes.
     """
     manifest = store.manifest(resolved.model, resolved.entry)
-    plan = plan_of(store, resolved, manifest, data_files, ollama)
+    plan = plan_of(store, resolved, manifest, where)
     with _place(store) as run:
         task = Task(
             base=lay_out(store, plan.start, run.path, progress),
@@ -108,13 +118,7 @@ def replay(
     )
 
 
-def plan_of(
-    store: Store,
-    resolved: Resolved,
-    manifest: Manifest,
-    data_files: Sequence[Path] = (),
-    ollama: Sequence[Path] = (),
-) -> Plan:
+def plan_of(store: Store, resolved: Resolved, manifest: Manifest, where: Whereabouts) -> Plan:
     """Return the plan that a version was made by.
 
     Raises: as `replay` does.
@@ -129,8 +133,8 @@ def plan_of(
         raise UsageError(f"{resolved} was trained by {parameters['processes']} processes together")
     options = replace(options_from(parameters), processes=1)
     split = float(parameters.get("eval_split", 0))
-    data = _data(manifest.data, data_files, split, options)
-    start = _start(store, resolved, manifest, ollama)
+    data = _data(manifest.data, where.data, split, options)
+    start = _start(store, resolved, manifest, where)
     plan = downloaded(
         Plan(
             model=resolved.model,
@@ -150,9 +154,10 @@ def plan_of(
     return plan
 
 
-def _start(store: Store, resolved: Resolved, manifest: Manifest, ollama: Sequence[Path]) -> Start:
-    if not manifest.parents:
-        return find_start(store, resolved.model, "", manifest.base_model, ollama)
+def _start(store: Store, resolved: Resolved, manifest: Manifest, where: Whereabouts) -> Start:
+    if where.base or not manifest.parents:
+        base = where.base or manifest.base_model
+        return find_start(store, resolved.model, "", base, where.ollama)
     models = [resolved.model, *(m for m in store.models() if m != resolved.model)]
     for model in models:
         entry = store.state(model).with_id(manifest.parents[0])

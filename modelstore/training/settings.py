@@ -51,7 +51,8 @@ class File:
     Attributes:
         values: settings.
         preset, base, source: as the flags --preset, --base and --from.
-        data, evaluation: paths as the flags --data and --eval; relative ones begin at the file.
+        data, evaluation: paths as the flags --data and --eval; relative ones begin at the file,
+            as that of a base does that is there.
         split: as the flag --eval-split.
     """
 
@@ -187,7 +188,10 @@ def read_file(path: Path) -> File:
     if split is not None and type(split) not in {int, float}:
         raise UsageError(f"{where}: eval_split is {split!r}, and must be a number")
     values = {name: check(name, value, where) for name, value in table.items()}
-    return File(values, words["preset"], words["base"], words["from"], data, evaluation, split)
+    base = words["base"]
+    if base and (path.parent / base).exists():
+        base = str(path.parent / base)
+    return File(values, words["preset"], base, words["from"], data, evaluation, split)
 
 
 def _word(table: dict[str, Any], name: str, where: str) -> str:

@@ -15,7 +15,7 @@ from modelstore.ops.resolve import resolve
 from modelstore.store import Store, create
 from modelstore.training.options import Step, TrainOptions
 from modelstore.training.plan import Request, plan, planned
-from modelstore.training.replay import Replayed, replay
+from modelstore.training.replay import Replayed, Whereabouts, replay
 from modelstore.training.run import train
 
 pytest.importorskip("trl")
@@ -42,7 +42,7 @@ def data(tmp_path: Path) -> Path:
 def _replay(store: Store, ref: str, *data: Path) -> Replayed:
     steps: list[Step] = []
     before = resolve(store, "tiny@latest")
-    found = replay(store, resolve(store, ref), data, steps.append)
+    found = replay(store, resolve(store, ref), Whereabouts(data), steps.append)
     assert len(steps) == 2
     assert resolve(store, "tiny@latest") == before
     assert not list((store.meta / "runs").iterdir())

@@ -172,3 +172,13 @@ def test_no_methods(method: str) -> None:
     """Anything else is no method, and the error says what is."""
     with pytest.raises(UsageError, match="lora, qlora, full, or last-4"):
         TrainOptions(method=method)
+
+
+def test_a_base_in_a_file_begins_where_the_file_lies(tmp_path: Path) -> None:
+    """As its data does; what is not there is a name of another kind."""
+    (tmp_path / "model").mkdir()
+    file = tmp_path / "settings.toml"
+    file.write_text('base = "model"\n')
+    assert read_file(file).base == str(tmp_path / "model")
+    file.write_text('base = "Qwen/Qwen3-8B"\n')
+    assert read_file(file).base == "Qwen/Qwen3-8B"

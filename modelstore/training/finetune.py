@@ -75,6 +75,7 @@ class _Inputs:
     Attributes:
         source: the base.
         device: "cpu" or "cuda".
+        half: whether products are computed in bfloat16.
         tokenizer: the base's.
         learned: what the model learns.
         shown: what it is evaluated on, or None.
@@ -82,6 +83,7 @@ class _Inputs:
 
     source: Base
     device: str
+    half: bool
     tokenizer: PreTrainedTokenizerBase
     learned: Samples
     shown: Samples | None
@@ -149,7 +151,8 @@ def _inputs(task: Task, source: Base, device: str) -> _Inputs:
     length = task.options.max_length
     learned = tokenize(task.rows, tokenizer, length)
     shown = tokenize(task.evaluation, tokenizer, length) if task.evaluation else None
-    return _Inputs(source, device, tokenizer, learned, shown)
+    half = methods.computes_in_half(source, task.options, device)
+    return _Inputs(source, device, half, tokenizer, learned, shown)
 
 
 def _save(task: Task, trainer: SFTTrainer, source: Base) -> None:
@@ -207,8 +210,7 @@ def _load_tokenizer(source: Base) -> PreTrainedTokenizerBase:
 
 def _trained(task: Task, inputs: _Inputs, losses: Losses, keeping: Keeping | None) -> SFTTrainer:
     """Return the trainer after its training."""
-    half = methods.computes_in_half(inputs.source, task.options, inputs.device)
-    model = methods.load(inputs.source, task.options, half=half)
+    model = methods.load(inputs.source, task.options, half=inputs.half)
     evaluates = inputs.shown is not None
     arguments = _arguments(
         task, inputs, keeping.work if keeping else task.output, measures=losses.before is None
@@ -257,7 +259,7 @@ def _arguments(task: Task, inputs: _Inputs, work: Path, *, measures: bool) -> SF
         warmup_steps=options.warmup,  # below 1 it is a share of all steps
         seed=options.seed,
         data_seed=options.seed,
-        bf16=methods.computes_in_half(inputs.source, options, device),
+        bf16=inputs.half,
         use_cpu=device == "cpu",
         gradient_checkpointing=again,
         gradient_checkpointing_kwargs={"use_reentrant": False} if again else None,
@@ -299,7 +301,6 @@ def _make_trainer(
 
 def _parameters(task: Task, inputs: _Inputs) -> dict[str, int | float | str]:
     options, together = task.options, task.processes
-    half = methods.computes_in_half(inputs.source, options, inputs.device)
     adapters = {"lora_rank": options.lora_rank, "lora_alpha": options.lora_alpha}
     return {
         "method": options.method,
@@ -311,7 +312,7 @@ def _parameters(task: Task, inputs: _Inputs) -> dict[str, int | float | str]:
         "max_length": options.max_length,
         "seed": options.seed,
         "device": inputs.device,
-        "compute": "bfloat16" if half else "float32",
+        "compute": "bfloat16" if inputs.half else "float32",
         **({"warmup": options.warmup} if options.warmup else {}),
         **({"processes": together} if together > 1 else {}),
         **(adapters if options.adapts else {}),

@@ -114,8 +114,15 @@ def planned(store: Store, request: Request, options: TrainOptions) -> Plan:
     data = load_data(
         request.data, evaluation=request.evaluation, split=request.split, seed=options.seed
     )
+    return from_start(request.model, start, data, options, request.split)
+
+
+def from_start(
+    model: ModelName, start: Start, data: Data, options: TrainOptions, split: float
+) -> Plan:
+    """Return the plan of a run that begins at ``start``."""
     return Plan(
-        model=request.model,
+        model=model,
         base=start.name,
         version=start.version,
         directory=start.directory,
@@ -123,7 +130,7 @@ def planned(store: Store, request: Request, options: TrainOptions) -> Plan:
         options=options,
         gguf=start.gguf,
         hub=start.hub,
-        split=request.split,
+        split=split,
     )
 
 

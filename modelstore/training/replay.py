@@ -26,7 +26,7 @@ from modelstore.store import Store
 from modelstore.training.data import Data, load_data
 from modelstore.training.finetune import Task, carry_out
 from modelstore.training.options import Step, TrainOptions, TrainResult
-from modelstore.training.plan import Plan, downloaded, plan_value
+from modelstore.training.plan import Plan, downloaded, from_start, plan_value
 from modelstore.training.provenance import BASE_DIGEST, EVALUATION, options_from
 from modelstore.training.runs import Run
 from modelstore.training.start import Start, find_start, lay_out
@@ -135,19 +135,7 @@ def plan_of(store: Store, resolved: Resolved, manifest: Manifest, where: Whereab
     split = float(parameters.get("eval_split", 0))
     data = _data(manifest.data, where.data, split, options)
     start = _start(store, resolved, manifest, where)
-    plan = downloaded(
-        Plan(
-            model=resolved.model,
-            base=start.name,
-            version=start.version,
-            directory=start.directory,
-            data=data,
-            options=options,
-            gguf=start.gguf,
-            hub=start.hub,
-            split=split,
-        )
-    )
+    plan = downloaded(from_start(resolved.model, start, data, options, split))
     known = manifest.environment.get(BASE_DIGEST)
     if known and plan_value(plan)["base_digest"] != known:
         raise ConflictError(f"the base '{plan.base}' is not what {resolved} was trained from")

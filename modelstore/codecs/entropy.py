@@ -216,7 +216,8 @@ def _unpair(pairs: Planes, palette: Planes, escapes: Planes, plane: Planes) -> i
         places = np.flatnonzero(ranks == _RANKS)
         plane[places[: escapes.size]] = escapes[: places.size]
         return places.size
-    twos = np.stack((np.tile(palette, 16), np.repeat(palette, 16)), axis=1).view("<u2").ravel()
+    wide = palette.astype(np.uint16)
+    twos = (wide | (wide[:, None] << 8)).ravel()
     eights = pairs[: pairs.size // 8 * 8].view(np.uint64)
     doubles = plane.view("<u2")
     return int(entropy_numba.unpair(pairs, eights, twos, escapes, plane, doubles))

@@ -2,16 +2,17 @@
 
 For a server, which reads for many at once: blocks are decoded on a few threads that all share, a
 few blocks ahead of whoever reads, and frames stay open between two reads of them.
-Every block is checked as it is decoded. A blob that is read from its first byte to its last is
-checked against its name as well, before its last bytes are given away: who gets the wrong bytes of
-a blob never gets all of them.
+Every block is checked as it is decoded. A blob that is read from its first byte to its last for the
+first time is checked against its name as well, before its last bytes are given away: who gets the
+wrong bytes of a blob never gets all of them. Once that has held, the same checked blocks give the
+same bytes, and the time for it is saved.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,8 +33,11 @@ _MOST_KEPT = 128 << 20
 _MOST_OPEN = 32
 """Frames that stay open; each may have four more below it."""
 
-_SMALL = 256 << 10
-"""Bytes that are given away at once, where blobs are smaller than that."""
+_MOST_PROVEN = 1 << 16
+"""Blobs that are remembered to be what their name says."""
+
+_AT_ONCE = 1 << 20
+"""Bytes that are decoded in one go, and given away in one piece, where blobs are smaller than that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,7 @@ class _Part:
 
     Attributes:
         blob, index: the block.
-        proof: what hashes the blob, where all of it is read.
+        proof: what hashes the blob, where all of it is read for the first time.
         last: whether the blob ends here.
     """
 
@@ -66,6 +70,7 @@ class Streams:
         self._ahead = threads or blobs.threads
         self._open = OpenFrames(blobs)
         self._pool = ThreadPoolExecutor(self._ahead, thread_name_prefix="mstore-decode")
+        self._proven: set[Digest] = set()
 
     def close(self) -> None:
         """End the threads and close the frames."""
@@ -87,24 +92,27 @@ class Streams:
         stop = file.size if stop is None else stop
         if not 0 <= start <= stop <= file.size:
             raise UsageError(f"{file.path!r} has no bytes {start} to {stop}")
-        return _gathered(self._decoded(file, start, stop))
+        return self._decoded(file, start, stop)
 
-    def _decoded(self, file: FileEntry, start: int, stop: int) -> Iterator[Bytes]:
-        waiting: deque[tuple[_Part, Future[memoryview]]] = deque()
+    def _decoded(self, file: FileEntry, start: int, stop: int) -> Generator[Bytes, None, None]:
+        waiting: deque[tuple[list[_Part], Future[list[memoryview]]]] = deque()
         try:
-            for part in self._parts(file, start, stop):
-                waiting.append((part, self._pool.submit(self._block, part)))
+            for parts in _batches(self._parts(file, start, stop)):
+                waiting.append((parts, self._pool.submit(self._blocks, parts)))
                 if len(waiting) > self._ahead:
-                    yield _proved(*waiting.popleft())
+                    yield self._proved(*waiting.popleft())
             while waiting:
-                yield _proved(*waiting.popleft())
+                yield self._proved(*waiting.popleft())
         finally:
             for _, future in waiting:
                 future.cancel()
 
-    def _block(self, part: _Part) -> memoryview:
-        with self._open.lease(part.blob) as reader:
-            return reader.block(part.index)
+    def _blocks(self, parts: Sequence[_Part]) -> list[memoryview]:
+        blocks = []
+        for part in parts:
+            with self._open.lease(part.blob) as reader:
+                blocks.append(reader.block(part.index))
+        return blocks
 
     def _parts(self, file: FileEntry, start: int, stop: int) -> Iterator[_Part]:
         """Yield the parts of blocks that make up a range; frames are opened as they are reached."""
@@ -123,8 +131,27 @@ class Streams:
                 f"blob '{span.blob}' has {header.raw_size} bytes and the manifest says {span.size}",
                 "run: mstore fsck --full",
             )
-        proof = Hasher() if (first, last) == (0, span.size) else None
-        return _parts_of_blob(header, first, last, proof)
+        fresh = (first, last) == (0, span.size) and span.blob not in self._proven
+        return _parts_of_blob(header, first, last, Hasher() if fresh else None)
+
+    def _proved(self, parts: Sequence[_Part], future: Future[list[memoryview]]) -> Bytes:
+        """Return the bytes of ``parts``; the last of a blob only if all of them match its name."""
+        blocks = future.result()
+        for part, block in zip(parts, blocks, strict=True):
+            if part.proof is not None:
+                part.proof.update(block)
+                if part.last:
+                    self._require(part.blob, part.proof.digest())
+        pieces = [block[part.start : part.stop] for part, block in zip(parts, blocks, strict=True)]
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _require(self, name: Digest, found: Digest) -> None:
+        if found != name:
+            raise IntegrityError(
+                f"blob '{name}' is damaged: its bytes hash to '{found}'", "run: mstore fsck --full"
+            )
+        if len(self._proven) < _MOST_PROVEN:
+            self._proven.add(name)
 
 
 def _parts_of_blob(
@@ -137,34 +164,19 @@ def _parts_of_blob(
         yield _Part(header.digest, index, *inner, proof, end >= last)
 
 
-def _proved(part: _Part, future: Future[memoryview]) -> memoryview:
-    """Return a part's bytes; the last of a blob only if all of them match its name."""
-    block = future.result()
-    if part.proof is not None:
-        part.proof.update(block)
-        if part.last and part.proof.digest() != part.blob:
-            raise IntegrityError(
-                f"blob '{part.blob}' is damaged: its bytes hash to '{part.proof.digest()}'",
-                "run: mstore fsck --full",
-            )
-    return block[part.start : part.stop]
-
-
-def _gathered(pieces: Iterator[Bytes]) -> Generator[Bytes, None, None]:
-    """Join pieces that are so small that handing each on would cost more than copying it."""
-    small: list[Bytes] = []
+def _batches(parts: Iterable[_Part]) -> Iterator[list[_Part]]:
+    """Put those together that are so small that handing each on would cost more than decoding it."""
+    batch: list[_Part] = []
     size = 0
-    for piece in pieces:
-        if len(piece) < _SMALL:
-            small.append(piece)
-            size += len(piece)
-        if small and (size >= _SMALL or len(piece) >= _SMALL):
-            yield b"".join(small)
-            small, size = [], 0
-        if len(piece) >= _SMALL:
-            yield piece
-    if small:
-        yield b"".join(small)
+    for part in parts:
+        length = part.stop - part.start
+        if batch and size + length > _AT_ONCE:
+            yield batch
+            batch, size = [], 0
+        batch.append(part)
+        size += length
+    if batch:
+        yield batch
 
 
 class OpenFrames:

@@ -19,7 +19,7 @@ from modelstore.server.context import Context
 from modelstore.server.ranges import Window
 from modelstore.server.security import Receive, Send
 
-CHUNK = 512 << 10
+CHUNK = 1 << 20
 """Bytes that are given to a connection at once."""
 
 PAUSE_SECONDS = 1.0
@@ -78,13 +78,17 @@ class Content(Response):
 
 
 class _Feed:
-    """Chunks of a file up to some position; what is decoded can be let go between two of them."""
+    """Chunks of a file up to some position; what is decoded can be let go between two of them.
+
+    While one piece is sent the next is made ready.
+    """
 
     def __init__(self, context: Context, file: FileEntry, stop: int) -> None:
         self._context = context
         self._file = file
         self._stop = stop
         self._pieces: Generator[Bytes, None, None] | None = None
+        self._coming: asyncio.Task[Bytes] | None = None
         self._rest = memoryview(b"")
 
     async def chunk(self, position: int) -> bytes:
@@ -92,20 +96,42 @@ class _Feed:
         if position >= self._stop:
             return b""
         if not self._rest:
-            if self._pieces is None:
-                self._pieces = self._context.streams.read(self._file, position, self._stop)
-            self._rest = memoryview(await self._context.run(next, self._pieces))
+            self._rest = memoryview(await self._next(position))
         chunk = bytes(self._rest[:CHUNK])
         self._rest = self._rest[CHUNK:]
         return chunk
 
+    async def _next(self, position: int) -> Bytes:
+        """Return the piece that begins at ``position``, and have the one after it made."""
+        if self._pieces is None:
+            self._pieces = self._context.streams.read(self._file, position, self._stop)
+        coming, self._coming = self._coming or self._ask(self._pieces), None
+        piece = await coming
+        if position + len(piece) < self._stop:
+            self._coming = self._ask(self._pieces)
+        return piece
+
+    def _ask(self, pieces: Generator[Bytes, None, None]) -> asyncio.Task[Bytes]:
+        return asyncio.get_running_loop().create_task(self._context.run(next, pieces))
+
     def let_go(self) -> None:
-        """Forget what is decoded."""
+        """Forget what is decoded, and what is being."""
+        pieces, coming = self._pieces, self._coming
+        self._pieces = self._coming = None
         self._rest = memoryview(b"")
-        if self._pieces is not None:
-            with suppress(ValueError):  # a thread is in it still, as when the server is stopped
-                self._pieces.close()
-            self._pieces = None
+        if coming is not None and not coming.done():
+            coming.add_done_callback(lambda done: _close(pieces, done))
+        else:
+            _close(pieces, coming)
+
+
+def _close(pieces: Generator[Bytes, None, None] | None, last: asyncio.Task[Bytes] | None) -> None:
+    """End a stream whose ``last`` piece, or error, nobody wants any more."""
+    if last is not None and not last.cancelled():
+        last.exception()  # looked at, so that asyncio does not report it as overlooked
+    if pieces is not None:
+        with suppress(ValueError):  # a thread is in it still, as when the server is stopped
+            pieces.close()
 
 
 async def _disconnection(receive: Receive) -> None:

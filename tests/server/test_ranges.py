@@ -202,7 +202,7 @@ def test_a_range_decodes_the_blocks_that_it_touches(
 def test_a_stream_that_is_left_decodes_no_further(
     large: tuple[Store, FileEntry, bytes],
 ) -> None:
-    """Only a few blocks are decoded ahead of whoever reads, and none once they stop."""
+    """Three MiB, on two threads, are decoded ahead of whoever reads, and none once they stop."""
     store, file, _ = large
     counting = Counting(store.blobs.root)
     streams = Streams(counting)
@@ -210,7 +210,7 @@ def test_a_stream_that_is_left_decodes_no_further(
     next(pieces)
     pieces.close()
     streams.close()
-    assert len(counting.decoded) <= 5
+    assert len(counting.decoded) * (4 << 16) <= 3 << 20 < file.size
 
 
 def test_bytes_that_hash_otherwise_are_never_given_away(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
 from types import MappingProxyType
 
 from modelstore.errors import UsageError
@@ -13,6 +15,7 @@ from modelstore.ops import pull as pulling
 from modelstore.ops import push as pushing
 from modelstore.ops import remotes as places
 from modelstore.ops import restore as restoring
+from modelstore.ops import restore_files as restoring_files
 from modelstore.ops.backup_place import destination as opened_destination
 from modelstore.store import Store
 
@@ -51,9 +54,16 @@ class RemoteVerbs:
         return places.add(self.store, name, url, encrypt=encrypt)[0]
 
     def push(
-        self, remote: str = "", *models: str, environment: Environment = NOTHING
+        self,
+        remote: str = "",
+        *models: str,
+        dry_run: bool = False,
+        environment: Environment = NOTHING,
     ) -> list[pushing.Pushed]:
         """Send models, all where none is named, to a remote, or to "origin".
+
+        Args:
+            dry_run: find out what would be sent, and change nothing.
 
         Raises:
             ConflictError: the remote has changes that are not here: `pull` first.
@@ -62,31 +72,43 @@ class RemoteVerbs:
         """
         self._use(environment)
         with places.opened(self.store, remote) as place:
-            done = pushing.push(self.store, place, [parse_model(model) for model in models])
+            names = [parse_model(model) for model in models]
+            done = pushing.push(self.store, place, names, dry_run=dry_run)
         for one in done:
             if one.error is not None:
                 raise one.error
         return done
 
     def fetch(
-        self, remote: str = "", *models: str, environment: Environment = NOTHING
+        self,
+        remote: str = "",
+        *models: str,
+        dry_run: bool = False,
+        environment: Environment = NOTHING,
     ) -> list[fetching.Fetched]:
-        """Bring what a remote has, and change no model."""
+        """Bring what a remote has, and change no model.
+
+        Args:
+            dry_run: find out what would come, and change nothing.
+        """
         self._use(environment)
+        names = [parse_model(model) for model in models]
         with places.opened(self.store, remote) as place:
-            return fetching.fetch(self.store, place, [parse_model(model) for model in models])
+            return fetching.fetch(self.store, place, names, dry_run=dry_run)
 
     def pull(
         self,
         remote: str = "",
         *models: str,
         rebase: bool = False,
+        dry_run: bool = False,
         environment: Environment = NOTHING,
     ) -> list[pulling.Pulled]:
         """Bring what a remote has, and take it over.
 
         Args:
             rebase: where a model was changed here and there, put our changes on top of theirs.
+            dry_run: find out what would be done, and change nothing.
 
         Raises:
             ConflictError: it was, and nobody said so.
@@ -96,7 +118,7 @@ class RemoteVerbs:
         self._use(environment)
         names = [parse_model(model) for model in models]
         with places.opened(self.store, remote) as place:
-            return pulling.pull(self.store, place, names, rebase=rebase)
+            return pulling.pull(self.store, place, names, rebase=rebase, dry_run=dry_run)
 
     # --- backups
 
@@ -148,6 +170,35 @@ class RemoteVerbs:
             root = self.store.root
             plan = restoring.plan_restore(remote, root, refs, at=at, rebase=rebase)
             return restoring.restore(remote, plan, files=files)
+
+    def restore_files(
+        self,
+        source: str,
+        ref: str,
+        directory: str | PathLike[str],
+        *,
+        at: str = "",
+        environment: Environment = NOTHING,
+    ) -> restoring_files.FilesPlan:
+        """Write the files of one version from a backup to a directory, which becomes no store.
+
+        Args:
+            source, at, environment: as for `restore`.
+            ref: the version.
+            directory: one that does not exist, or has nothing but files of the version.
+
+        Returns:
+            what was written; every byte was checked.
+
+        Raises:
+            NotFoundError: there is no such backup or version.
+            ConflictError: something else is in the directory.
+        """
+        said = {**self.store.environment, **environment}
+        with opened_destination(self.store, source, said) as remote:
+            plan = restoring_files.plan_files(remote, Path(directory), ref, at=at)
+            restoring_files.restore_files(remote, plan)
+        return plan
 
     def _use(self, environment: Environment) -> None:
         self.store.environment = {**self.store.environment, **environment}

@@ -266,3 +266,27 @@ def test_a_store_is_pushed_and_cloned(opened: modelstore.ModelStore, tmp_path: P
     assert lazy.models() == [str(one.model) for one in opened.fetch()]
     assert lazy.load("v1.0").keys() == opened.load("v1.0").keys()
     assert {one.outcome for one in lazy.pull()} == {"same"}
+
+
+def test_a_dry_run_moves_nothing(opened: modelstore.ModelStore, tmp_path: Path) -> None:
+    """It says what push, fetch and pull would do, and both sides stay as they are."""
+    url = str(tmp_path / "remote")
+    opened.add_remote("origin", url)
+    assert {one.outcome for one in opened.push(dry_run=True)} == {"new"}
+    assert {one.outcome for one in opened.push()} == {"new"}
+    other = modelstore.clone(url, tmp_path / "clone")
+    opened.commit(write_model(tmp_path / "c", step=2e-3), "llama_1b", message="third")
+    opened.push()
+    before = files_of(other.store.root)
+    assert [one.new for one in other.fetch(dry_run=True)] == [("v1.2",)]
+    assert [one.outcome for one in other.pull(dry_run=True)] == ["forward"]
+    assert files_of(other.store.root) == before
+
+
+def test_files_come_back_from_a_backup(opened: modelstore.ModelStore, tmp_path: Path) -> None:
+    """One version of a backup becomes a plain directory, byte for byte."""
+    opened.backup(str(tmp_path / "backup"))
+    plan = opened.restore_files(str(tmp_path / "backup"), "llama_1b@v1.0", tmp_path / "plain")
+    assert plan.ref == "llama_1b@v1.0"
+    opened.checkout("llama_1b@v1.0", tmp_path / "out")
+    assert files_of(tmp_path / "plain") == files_of(tmp_path / "out")

@@ -10,6 +10,7 @@ import os
 import re
 import shlex
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
@@ -199,6 +200,9 @@ def find(remote: Remote, at: str = "") -> Backup:
         NotFoundError: there is none.
         UsageError: ``at`` is neither.
     """
+    if _NAME.match(at):  # a web server tells what a name holds, and not which names there are
+        with suppress(NotFoundError):
+            return read_backup(remote, at)
     names = names_at(remote)
     place = shlex.quote(remote.shown)
     if not names:

@@ -17,10 +17,12 @@ from modelstore.remotes.base import Remote
 from modelstore.remotes.directory import DirectoryRemote, create_directory
 from modelstore.remotes.keyfile import Passphrase
 from modelstore.remotes.sealed import create_sealed
+from modelstore.remotes.web import WebRemote
 from modelstore.store import Store
 from tests.crashes import crashes
 from tests.models import files_of, write_model
 from tests.ops.test_backup import LINE
+from tests.remotes.servers import web_server
 
 LAST = f"{LINE}@v1.2"
 
@@ -107,6 +109,19 @@ def test_a_link_is_not_followed(line: Store, directory: DirectoryRemote, tmp_pat
     with pytest.raises(ConflictError):
         write(directory, tmp_path / "out")
     assert not list((tmp_path / "outside").iterdir())
+
+
+def test_a_web_server_gives_the_files_of_what_lies_behind_it(
+    line: Store, directory: DirectoryRemote, tmp_path: Path
+) -> None:
+    """Any server of files will do: a version whose backup is known by name comes from it."""
+    made = backup(line, directory)
+    with web_server(tmp_path / "backups") as url:
+        remote = WebRemote(url)
+        plan = plan_files(remote, tmp_path / "out", LAST, at=made.backup.name)
+        restore_files(remote, plan)
+        remote.close()
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "run2")
 
 
 def test_one_version_must_be_named(line: Store, directory: DirectoryRemote, tmp_path: Path) -> None:

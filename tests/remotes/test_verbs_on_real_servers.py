@@ -25,7 +25,9 @@ from modelstore.ops.backup_retention import BackupPolicy
 from modelstore.ops.clone import clone
 from modelstore.ops.fsck import Level, fsck, parse_subset
 from modelstore.ops.restore import plan_restore, restore
+from modelstore.ops.restore_files import plan_files, restore_files
 from modelstore.store import Store, create
+from tests.models import files_of
 from tests.ops.remotes import LINE, assert_quick, commit_model, files_out, pull_from, push_to
 from tests.remotes.proxy import Fault, Proxy
 from tests.remotes.scenes import (
@@ -86,6 +88,9 @@ def test_a_backup_restores_and_is_pruned(store: Store, anywhere: Place, tmp_path
     first = all_files(store)
     gone = restore(remote, plan_restore(remote, tmp_path / "first"), files=True).store
     assert all_files(gone) == first
+    plan = plan_files(remote, tmp_path / "plain", f"{LINE}@v1.0")
+    restore_files(remote, plan)
+    assert files_of(tmp_path / "plain") == first["v1.0"]
     other = create(tmp_path / "another")
     commit_model(other, tmp_path / "run", step=1.0)
     backup(other, remote)

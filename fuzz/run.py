@@ -34,7 +34,10 @@ MOST_SAVED = 4096
 Arc = tuple[str, int, int]
 """A file, a line that was run, and the line that was run before it."""
 
-_TARGETS = ("safetensors", "torch", "gguf", "frame", "manifest", "registry", "ref")
+_TARGETS = (
+    *("safetensors", "torch", "gguf", "frame", "manifest", "registry", "ref"),
+    *("xorb", "shard"),
+)
 _KEPT = Path("build/fuzz")
 _ONE = "--one"
 

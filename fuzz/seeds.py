@@ -14,6 +14,7 @@ from modelstore.names import parse_model
 from modelstore.state import Change, State, apply, empty_document, make_record
 from modelstore.view import render
 from tests.builders import gguf_bytes, pickle_bytes, safetensors_bytes, torch_bytes, values
+from tests.server.xet_builders import shard_of, xorb_of
 
 ROOT = Path(__file__).resolve().parent.parent
 _MOST_OF_A_FRAME = 3000
@@ -100,6 +101,18 @@ def _refs() -> Iterator[bytes]:
     yield "COM¹/é\u202e../con.txt".encode()
 
 
+def _xorbs() -> Iterator[bytes]:
+    yield xorb_of([(b"abcdefgh" * 20, scheme) for scheme in range(3)])
+    yield xorb_of([(b"a", 0)]) + b"XETBLOB"
+
+
+def _shards() -> Iterator[bytes]:
+    name = "0123456789abcdef" * 4
+    terms = [(name, 10, 0, 1), (name, 20, 3, 5)]
+    yield shard_of([(name, name, terms), (name, "", terms[:1])])
+    yield shard_of([(name, "", terms)], verified=False)
+
+
 _SEEDS = {
     "safetensors": _safetensors,
     "torch": _torch,
@@ -108,4 +121,6 @@ _SEEDS = {
     "manifest": _manifests,
     "registry": _registries,
     "ref": _refs,
+    "xorb": _xorbs,
+    "shard": _shards,
 }

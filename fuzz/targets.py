@@ -41,6 +41,8 @@ from modelstore.names import (
     printable,
 )
 from modelstore.ops.foreign import read_registry
+from modelstore.server.xet.shard import BadShardError, files
+from modelstore.server.xet.xorb import BadXorbError, XorbDecoder
 from modelstore.state import State, apply, empty_document, parse_record
 from modelstore.view import open_view, render
 
@@ -248,6 +250,34 @@ def _check_inside(path: str) -> None:
             raise AssertionError(f"{path!r} leads out of its directory")
 
 
+def xorb(data: bytes) -> None:
+    """A xorb gives chunks that add up, or is refused; in pieces it is the same one."""
+    found = _decoded([data])
+    if _decoded([data[: len(data) // 2], data[len(data) // 2 :]]) != found:
+        raise AssertionError("a xorb is another one when it comes in pieces")
+
+
+def _decoded(pieces: list[bytes]) -> str:
+    decoder = XorbDecoder()
+    raw = b""
+    try:
+        raw = b"".join(map(decoder.feed, pieces))
+        name = decoder.name()
+    except BadXorbError:
+        return ""
+    if decoder.ends[-1] != len(raw):
+        raise AssertionError("the chunks of a xorb do not add up")
+    return name
+
+
+def shard(data: bytes) -> None:
+    """A shard gives files whose terms add up, or is refused."""
+    with suppress(BadShardError):
+        for file in files(data):
+            if sum(term.size for term in file.terms()) != file.size:
+                raise AssertionError("the terms of a file do not add up")
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "safetensors": safetensors,
     "torch": torch,
@@ -256,6 +286,8 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "manifest": manifests,
     "registry": registry,
     "ref": refs,
+    "xorb": xorb,
+    "shard": shard,
 }
 """Every target by its name, which is that of its directory in the corpus."""
 

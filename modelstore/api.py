@@ -20,6 +20,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from modelstore import disk
+from modelstore.api_layouts import LayoutVerbs
 from modelstore.api_remotes import NOTHING, Environment, RemoteVerbs
 from modelstore.errors import UsageError
 from modelstore.names import parse_model
@@ -39,6 +40,7 @@ from modelstore.ops.doctor import Diagnosis, doctor
 from modelstore.ops.findings import Checked
 from modelstore.ops.resolve import Context, Resolved, resolve, resolve_model
 from modelstore.ops.retention import Policy, parse_age, parse_best
+from modelstore.ops.writing import write_file
 from modelstore.store import Store, find
 from modelstore.values import NumpyArrays
 
@@ -94,7 +96,7 @@ def clone_store(
     return ModelStore(done.store)
 
 
-class ModelStore(RemoteVerbs):
+class ModelStore(LayoutVerbs, RemoteVerbs):
     """A store of models and their versions.
 
     Attributes:
@@ -398,7 +400,7 @@ class ModelStore(RemoteVerbs):
             for file in wanted:
                 path = Path(temporary, file.path)
                 disk.make_dir(path.parent)
-                checking_out.write_file(self.store, file, path)
+                write_file(self.store, file, path)
             yield Path(temporary)
 
 

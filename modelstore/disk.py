@@ -31,6 +31,7 @@ _NO_LINKS = {errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.E
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _COPY_PIECE = 8 << 20
 _BUSY = {5, 32}  # ERROR_ACCESS_DENIED, ERROR_SHARING_VIOLATION: a scanner has the file open
+_NO_PRIVILEGE = 1314  # ERROR_PRIVILEGE_NOT_HELD: Windows lets only developers make symlinks
 _PATIENCE = 2.5  # seconds until that is an error
 
 calls = Syscalls()  # what everything below is made of; exchanged by tests alone
@@ -272,6 +273,22 @@ def link(source: Path, target: Path) -> bool:
             if os.path.lexists(target):
                 return False
             calls.rename(source, target)
+    return True
+
+
+def symlink(target: str, path: Path) -> bool:
+    """Make ``path``, which must be free, a link that says ``target``; the name is not synced.
+
+    Returns:
+        whether it was made: some file systems have no such links, and some users may not make any.
+    """
+    with explained(path, "create"):
+        try:
+            calls.symlink(target, path)
+        except OSError as error:
+            if error.errno in _NO_LINKS or getattr(error, "winerror", None) == _NO_PRIVILEGE:
+                return False
+            raise
     return True
 
 

@@ -74,6 +74,11 @@ def derive_key(purpose: str, secret: bytes, size: int = 32) -> bytes:
     return blake3(secret, derive_key_context=purpose).digest(length=size)
 
 
+def keyed(key: bytes, data: Bytes) -> bytes:
+    """Return the 32 bytes of the keyed hash of ``data``; a key has 32 bytes."""
+    return blake3(data, key=key).digest()
+
+
 class Hasher:
     """The BLAKE3-256 of bytes that come piece by piece."""
 

@@ -14,13 +14,13 @@ _NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 _BINARY = getattr(os, "O_BINARY", 0)
 
 
-def read_if_readable(path: Path) -> bytes | None:
+def read_if_readable(path: Path, most: int = -1) -> bytes | None:
     """Return the bytes of a regular file, None where there is none that can be read.
 
-    For whoever treats damage and absence alike.
+    For whoever treats damage and absence alike. With ``most`` it is the first so many bytes.
     """
     try:
-        return read_file(path)
+        return read_file(path, most)
     except OSError:
         return None
 

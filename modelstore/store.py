@@ -158,7 +158,7 @@ class Store:
 
     def _manifest_bytes(self, model: ModelName, entry: Entry, digest: Digest) -> bytes:
         path = self.version_dir(model, entry.version) / MANIFEST
-        if digest in self.blobs:
+        if digest in self.blobs or self.blobs.trash().find(digest) is not None:
             try:
                 return self.blobs.read(digest, most=MAX_SIZE)
             except IntegrityError:

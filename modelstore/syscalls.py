@@ -93,6 +93,10 @@ class Syscalls:
         """Give a file a further name, which must be free."""
         os.link(source, target)
 
+    def symlink(self, target: str, path: Path) -> None:
+        """Make ``path``, which must be free, a link that says ``target``."""
+        os.symlink(target, path)
+
     def rename(self, source: Path, target: Path) -> None:
         """Move a file or directory, over a file that is there."""
         os.replace(source, target)

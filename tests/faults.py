@@ -18,7 +18,10 @@ from typing import Any
 from modelstore import disk
 from modelstore.syscalls import Syscalls
 
-CHANGES = ("open", "write", "pwrite", "truncate", "mkdir", "link", "rename", "unlink", "rmdir")
+CHANGES = (
+    *("open", "write", "pwrite", "truncate", "mkdir", "link", "symlink"),
+    *("rename", "unlink", "rmdir"),
+)
 """The calls after which the disk looks different to another process."""
 
 SYNCS = ("fsync", "syncfs")

@@ -235,6 +235,17 @@ def test_where_links_are_not_to_be_had_files_are_moved(
     assert names(tmp_path) == ["f"]
 
 
+def test_a_symlink_says_what_it_was_told(tmp_path: Path) -> None:
+    """It may lead nowhere; a name that is taken is an error, and no links at all is an answer."""
+    assert disk.symlink("../x", tmp_path / "link")
+    assert os.readlink(tmp_path / "link") == "../x"
+    with pytest.raises(StoreError, match="cannot create"):
+        disk.symlink("y", tmp_path / "link")
+    with exchanged(NoLinks()):
+        assert not disk.symlink("y", tmp_path / "other")
+    assert not os.path.lexists(tmp_path / "other")
+
+
 def test_a_failed_link_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Any other error removes the temporary file."""
 
@@ -361,7 +372,11 @@ class NoModes(Syscalls):
 
 
 class NoLinks(Syscalls):
-    """A file system without hard links."""
+    """A file system without links of either kind."""
+
+    def symlink(self, target: str, path: Path) -> None:
+        """Refuse."""
+        raise OSError(errno.EPERM, "no links")
 
     def link(self, source: Path, target: Path) -> None:
         """Refuse."""

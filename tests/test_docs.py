@@ -267,6 +267,9 @@ SEEN: tuple[tuple[str, ...], ...] = (
     ("undelete", "v1.1"),
     ("adopt", "old", "-n"),
     ("adopt", "old"),
+    ("export", "llama_1b@v1.1", "--to", "hf-cache", "-o", "cache"),
+    ("import", "cache/models--mstore--llama_1b", "-M", "again", "-n"),
+    ("import", "cache/models--mstore--llama_1b", "-M", "again"),
 )
 """Commands which together show every documented key."""
 

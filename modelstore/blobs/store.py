@@ -133,7 +133,8 @@ class BlobStore:
             IntegrityError: one of them is damaged, or it has more than ``most`` bytes.
         """
         if most is not None:
-            size = self.header(digest).raw_size
+            with open_frame(self._find(digest), digest) as source:
+                size = parse_header(source, digest).raw_size
             if size > most:
                 raise IntegrityError(
                     f"blob '{digest}' has {size} bytes where {most} are the most",

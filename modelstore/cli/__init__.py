@@ -66,6 +66,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "pull": ("pull", "Bring what a remote has, and take it over (default: origin, all models)"),
     "clone": ("clone", "Make a new store of what a remote has"),
+    "export": ("export", "Write a version as Hugging Face, Ollama or an OCI registry have it"),
+    "import": ("import_", "Make a version of what Hugging Face or Ollama have on this machine"),
     "serve": ("serve", "Let Hugging Face clients load from the store"),
     "doctor": ("doctor", "Check the environment: packages, file system, locks"),
     "completion": ("completion", "Print the shell's completion script"),
@@ -73,7 +75,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 """Every command: the module it is in, and its line in the help."""
 
-_FUNCTIONS = {"list": "list_", "help": "help_"}
+_FUNCTIONS = {"list": "list_", "help": "help_", "import": "import_"}
 """Commands that are called otherwise in Python, where the name is taken."""
 
 _BLAS = {"train"}

@@ -16,12 +16,13 @@ from modelstore.ops.remotes import Known
 def remote() -> None:
     """Give places elsewhere a name, to push to and to pull from.
 
-    A place is a directory, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX, or
-    https://... to read from. Servers that speak like Amazon's: s3://BUCKET/PREFIX?endpoint=URL.
+    A place is a directory, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX, the
+    http://HOST:PORT of mstore serve, or https://... of a web server, to read from. Servers that
+    speak like Amazon's: s3://BUCKET/PREFIX?endpoint=URL.
 
     Credentials are read from the environment and from the files of the providers' own tools
     (AWS_ACCESS_KEY_ID, ~/.aws/credentials, GOOGLE_APPLICATION_CREDENTIALS,
-    AZURE_STORAGE_ACCOUNT_KEY, MSTORE_TOKEN for https), and never written down.
+    AZURE_STORAGE_ACCOUNT_KEY, MSTORE_TOKEN for http), and never written down.
     """
 
 

@@ -61,11 +61,12 @@ def serve(  # noqa: PLR0913  (one argument an option)
     allow_pickle: bool,
     names: tuple[str, ...],
 ) -> None:
-    """Let Hugging Face clients load from the store.
+    """Let Hugging Face clients load from the store, and browsers show it.
 
     A client is pointed at it by the variable HF_ENDPOINT; a line of versions is a repository, and a
-    version a revision. Weights are decoded as they are sent, and nothing is written. Only this
-    machine is served unless --host says otherwise, which takes a token. Ctrl-C ends it.
+    version a revision. Weights are decoded as they are sent. With --token, what clients upload is the
+    next version. Only this machine is served unless --host says otherwise, which takes a token.
+    Ctrl-C ends it.
     """
     chosen = common.settings(ctx)
     _require_server()
@@ -78,7 +79,7 @@ def serve(  # noqa: PLR0913  (one argument an option)
     store = chosen.open()
     keep_freed()
     with bind(settings) as listening:
-        app = create_app(store, settings, output.warn)
+        app = create_app(store, settings, output.warn, None if chosen.quiet else output.say)
         started = _announce(store, token if made else "", quiet=chosen.quiet)
         run(app, settings, listening, started)
     if not chosen.quiet:
@@ -93,9 +94,10 @@ def _announce(store: Store, token: str, *, quiet: bool) -> Callable[[str], None]
             output.say(url)
             return
         output.say(f"serving {output.place(store.root)} at {url}; Ctrl-C ends it")
+        output.say(f"  in a browser: {url}/{f'sign-in?token={token}' if token else ''}")
         output.say(f"  export HF_ENDPOINT={url}")
         if token:
-            output.say(f"  export HF_TOKEN={token}")
+            output.say(f"  export HF_TOKEN={token} MSTORE_TOKEN={token}")
         output.say(f"  hf download {_example(store)}")
 
     return announce
@@ -114,7 +116,7 @@ def _example(store: Store) -> str:
 
 def _require_server() -> None:
     try:
-        import modelstore.server.running  # noqa: F401
+        import modelstore.server.app  # noqa: F401  (with all that it needs)
     except ImportError as error:
         name = (error.name or "").partition(".")[0]
         if name == "modelstore":

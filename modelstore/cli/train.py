@@ -26,6 +26,7 @@ from modelstore.cli.train_view import (
 from modelstore.errors import ConflictError, UsageError
 from modelstore.names import parse_model
 from modelstore.ops.commit import CommitOptions
+from modelstore.ops.ollama import usual_places
 from modelstore.ops.resolve import resolve
 from modelstore.store import Store
 from modelstore.training.base import open_base
@@ -309,10 +310,7 @@ def _request(model: Any, given: Mapping[str, Any], file: File) -> Request:
 
 
 def _ollama_places() -> tuple[Path, ...]:
-    """Return where Ollama keeps models: as a user runs it, and as its Linux service does."""
-    said = os.environ.get("OLLAMA_MODELS", "")
-    usual = (Path.home() / ".ollama/models", Path("/usr/share/ollama/.ollama/models"))
-    return (Path(said),) if said else usual
+    return usual_places(os.environ, Path.home())
 
 
 def _commit_options(given: Mapping[str, Any]) -> CommitOptions:

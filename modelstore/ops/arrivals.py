@@ -58,11 +58,13 @@ class Expected:
         sizes: the raw bytes of blobs, as manifests say them.
         most: raw bytes that a blob without such a size may have, if it was asked for; None for any.
         total: about how many bytes will come, for the progress.
+        at_once: how many come at a time; 1 for those that are here already, and few.
     """
 
     sizes: Mapping[Digest, int] = field(default_factory=dict)
     most: int | None = None
     total: int = 0
+    at_once: int = AT_ONCE
 
 
 UNKNOWN = Expected()
@@ -98,7 +100,7 @@ def bring(
     with store.blobs.transaction() as transaction:
         tally = Tally("receive", progress, expected.total)
         arrivals = _Arrivals(store, remote, transaction, closure, tally, took)
-        return arrivals.take(wanted, expected.sizes, most)
+        return arrivals.take(wanted, expected, most)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,7 @@ class _Arrivals:
         took: Took | None,
     ) -> None:
         self._took = took
+        self._at_once = AT_ONCE
         self._store = store
         self._remote = remote
         self._transaction = transaction
@@ -137,15 +140,17 @@ class _Arrivals:
         self._size = 0
 
     def take(
-        self, wanted: Iterable[Digest], sizes: Mapping[Digest, int], most: Mapping[Digest, int]
+        self, wanted: Iterable[Digest], expected: Expected, most: Mapping[Digest, int]
     ) -> Brought:
         """Bring everything that is ``wanted``, batch by batch; see `Expected`."""
-        self._sizes, self._most = sizes, most
+        self._sizes, self._most, self._at_once = expected.sizes, most, expected.at_once
         done = Brought()
         waiting = deque(wanted)
         while waiting:
             self._begin()
-            asked = [one.header for one in in_order(self._come, self._until_full(waiting), AT_ONCE)]
+            asked = [
+                one.header for one in in_order(self._come, self._until_full(waiting), self._at_once)
+            ]
             self._prove_all(_ordered(asked))
             done = done.plus(Brought(len(self._batch), self._size))
             self._transaction.publish()
@@ -251,7 +256,7 @@ class _Arrivals:
 
     def _prove_all(self, digests: Sequence[Digest]) -> None:
         """Stage and prove blobs, and everything that they are built on and that came for them."""
-        threads = self._store.blobs.threads
+        threads = min(self._store.blobs.threads, self._at_once)
         proved: set[Digest] = set()
         for found in in_order(self._prove, self._staged(digests, proved), threads):
             proved |= found
@@ -262,7 +267,7 @@ class _Arrivals:
     def _staged(self, digests: Sequence[Digest], proved: set[Digest]) -> Iterator[Digest]:
         """Yield each blob once it is staged with all that it is built on, unless it is proved."""
         for digest, whole in zip(
-            digests, in_order(self._come_whole, digests, AT_ONCE), strict=True
+            digests, in_order(self._come_whole, digests, self._at_once), strict=True
         ):
             self._stage(whole)
             if digest not in proved:

@@ -44,6 +44,7 @@ from modelstore.ops.backup_prune import sweeps_at
 from modelstore.ops.resolve import Resolved
 from modelstore.progress import Progress, silent
 from modelstore.remotes.base import Remote
+from modelstore.remotes.served import takes_backups
 from modelstore.state import State
 from modelstore.store import Store
 
@@ -93,6 +94,7 @@ class BackedUp:
 
 def plan_backup(store: Store, remote: Remote) -> BackupPlan:
     """Return what a backup would move; nothing is written anywhere."""
+    _require_backups(remote)
     needed = _needed(store, snapshot(store).states)
     there = transfer.there(remote)
     waiting = {digest: size for digest, size in needed.sizes.items() if digest not in there}
@@ -120,6 +122,7 @@ def backup(
         ConflictError: something is taken away at the remote as fast as it is sent.
     """
     began = datetime.now(timezone.utc)
+    _require_backups(remote)
     transfer.claim(remote)
     with pins.pin(store) as pin:
         with store.lock():
@@ -134,6 +137,14 @@ def backup(
         _put(remote, document)
         sending.send_again(files)
     return BackedUp(document, sending.frames, sending.size, read)
+
+
+def _require_backups(remote: Remote) -> None:
+    if not takes_backups(remote):
+        raise RemoteError(
+            f"'{remote.shown}' is a server of mstore, which takes pushes and no backups",
+            f"push to it: mstore push {remote.shown}; or back up to a directory, or s3://, gs://, az://",
+        )
 
 
 # --- what is needed

@@ -7,28 +7,23 @@ synced; only then are all of them renamed. A checkout that fails leaves the dire
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 
 from modelstore import disk
-from modelstore.errors import ConflictError, DiskFullError, IntegrityError, NotFoundError
-from modelstore.groupsync import GroupSync
-from modelstore.hashing import Hasher
+from modelstore.errors import ConflictError, NotFoundError
 from modelstore.manifest import FileEntry, Manifest
 from modelstore.ops import adapter, card, place, present, refusal, working
 from modelstore.ops.refusal import names
 from modelstore.ops.resolve import Resolved
 from modelstore.ops.unpacking import Unpacking
 from modelstore.ops.working import Checkout, checkout_at
+from modelstore.ops.writing import require_room, write_files
 from modelstore.progress import Progress, silent
-from modelstore.sizes import human_size
 from modelstore.store import Store
-
-_ROOM = 16 << 20
-"""Bytes that a checkout leaves free: directories, the registry, other people's last writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,18 +158,13 @@ def _checkout(store: Store, resolved: Resolved, how: _How, progress: Progress) -
     target = place.target(store, resolved, manifest, how.output)
     wanted = _select(manifest, files)
     known = checkout_at(store, target)
-    kept, missing, foreign = _sort_out(target, wanted, known)
-    stale = [] if files else _stale(target, manifest, known)
-    changed = [*foreign, *(path for path, clean in stale if not clean)]
-    if changed and not force:
-        raise refusal.would_overwrite(store, resolved, target, changed)
+    kept, missing, stale = _looked_at(store, resolved, target, known, how)
     place.sweep(target)
     _check_room(target, [one for one in missing if not (how.unpacked and how.unpacked.has(one))])
     disk.make_dir(target)
     if missing:
         _write(store, target, missing, how.unpacked, progress)
-    removed = tuple(path for path, _ in stale)
-    _remove(target, removed)
+    _remove(target, stale)
     if place.is_home(store, resolved, target):
         card.restore(store, resolved, manifest, force=force)
     if files:
@@ -185,9 +175,39 @@ def _checkout(store: Store, resolved: Resolved, how: _How, progress: Progress) -
         path=target,
         written=tuple(file.path for file in missing),
         kept=tuple(kept),
-        removed=removed,
+        removed=tuple(stale),
         size=sum(file.size for file in missing),
     )
+
+
+def plan_checkout(
+    store: Store, resolved: Resolved, *, output: Path | None = None, force: bool = False
+) -> CheckedOut:
+    """Return what `checkout` would do, and change nothing.
+
+    Raises:
+        ConflictError: as for `checkout`.
+    """
+    manifest = store.manifest(resolved.model, resolved.entry)
+    target = place.target(store, resolved, manifest, output)
+    how, known = _How(output, force=force), checkout_at(store, target)
+    kept, missing, stale = _looked_at(store, resolved, target, known, how)
+    written = tuple(file.path for file in missing)
+    size = sum(file.size for file in missing)
+    return CheckedOut(target, written, tuple(kept), tuple(stale), size)
+
+
+def _looked_at(
+    store: Store, resolved: Resolved, target: Path, known: Checkout | None, how: _How
+) -> tuple[list[str], list[FileEntry], list[str]]:
+    """Return what is right already, what must be written, and what of another version must go."""
+    manifest = store.manifest(resolved.model, resolved.entry)
+    kept, missing, foreign = _sort_out(target, _select(manifest, how.files), known)
+    stale = [] if how.files else _stale(target, manifest, known)
+    changed = [*foreign, *(path for path, clean in stale if not clean)]
+    if changed and not how.force:
+        raise refusal.would_overwrite(store, resolved, target, changed)
+    return kept, missing, [path for path, _ in stale]
 
 
 def release(store: Store, resolved: Resolved, *, output: Path | None = None) -> CheckedOut:
@@ -215,38 +235,6 @@ def release(store: Store, resolved: Resolved, *, output: Path | None = None) -> 
         disk.remove_empty_dirs([target])  # adopted under another name; the usual one stays
     size = sum(file.size for file in gone)
     return CheckedOut(target, (), tuple(sorted(stay)), tuple(file.path for file in gone), size)
-
-
-def write_file(
-    store: Store, file: FileEntry, path: Path, written: Callable[[int], None] | None = None
-) -> None:
-    """Write one file to ``path``, which must not exist, checked against its digest.
-
-    Args:
-        written: told how many bytes of the file are written so far.
-
-    Raises:
-        IntegrityError: the blobs do not make up the file.
-    """
-    hasher = Hasher()
-    with disk.NewFile(path, mode=0o777 if file.executable else 0o666) as new:
-        for span in file.spans:
-            for piece in store.blobs.blocks(span.blob):
-                if new.size + len(piece) > file.size:  # a frame of bytes may give terabytes
-                    raise _wrong(file)
-                hasher.update(piece)
-                new.write(piece)
-                if written is not None:
-                    written(new.size)
-    if new.size != file.size or hasher.digest() != file.blake3:
-        disk.remove(path)
-        raise _wrong(file)
-
-
-def _wrong(file: FileEntry) -> IntegrityError:
-    return IntegrityError(
-        f"{file.path!r} does not come out as it went in", "run: mstore fsck --full"
-    )
 
 
 def _select(manifest: Manifest, patterns: Sequence[str]) -> list[FileEntry]:
@@ -317,16 +305,7 @@ def _stale(target: Path, manifest: Manifest, known: Checkout | None) -> list[tup
 
 
 def _check_room(target: Path, missing: Sequence[FileEntry]) -> None:
-    existing = target
-    while not existing.exists():
-        existing = existing.parent
-    need = sum(file.size for file in missing)
-    free = disk.free_space(existing)
-    if need + _ROOM > free:
-        raise DiskFullError(
-            f"'{target}' needs {human_size(need)} and {human_size(free)} are free",
-            "free some space, or write fewer files with --files GLOB",
-        )
+    require_room(target, missing, "write fewer files with --files GLOB")
 
 
 def _write(
@@ -336,32 +315,9 @@ def _write(
     unpacked: Unpacking | None,
     progress: Progress,
 ) -> None:
-    total = sum(file.size for file in missing)
-    staging = place.staging(target)
-    disk.make_new_dir(staging)
-    try:
-        with GroupSync(target) as group:
-            done = 0
-            for number, file in enumerate(missing):
-                path = staging / str(number)
-                if unpacked is None or not unpacked.move(file, path):
-                    write_file(store, file, path, partial(_advance, progress, done, total))
-                group.add(path)
-                done += file.size
-            group.sync()
-        for number, file in enumerate(missing):
-            final = target / file.path
-            _clear_way(target, final)
-            disk.make_dir(final.parent)
-            disk.rename_unsynced(staging / str(number), final)
-        for directory in {(target / file.path).parent for file in missing}:
-            disk.sync_dir(directory)
-    finally:
-        disk.remove_tree(staging)
-
-
-def _advance(progress: Progress, before: int, total: int, size: int) -> None:
-    progress("write", before + size, total)
+    wanted = [(file, target / file.path) for file in missing]
+    taken = unpacked.move if unpacked is not None else None
+    write_files(store, target, wanted, progress, taken=taken, clear=partial(_clear_way, target))
 
 
 def _clear_way(target: Path, final: Path) -> None:

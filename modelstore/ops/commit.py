@@ -6,88 +6,42 @@ that dies with it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from modelstore import manifest
 from modelstore.blobs import remove_abandoned
-from modelstore.curve import CurvePoint
-from modelstore.errors import NotFoundError, StoreError
+from modelstore.errors import NotFoundError
 from modelstore.hashing import Digest
-from modelstore.manifest import FileEntry, Manifest
+from modelstore.manifest import Manifest
 from modelstore.names import ModelName, parse_version
-from modelstore.ops.adapter import is_of_adapter, without_adapter
 from modelstore.ops.bases import Bases
+from modelstore.ops.draft import (
+    CommitOptions,
+    draft_of,
+    files_of,
+    same_content,
+    schema_warning,
+)
 from modelstore.ops.heal import heal, mend_manifest
 from modelstore.ops.origin import Info, Place, content, place_of, state_of
 from modelstore.ops.pointer import set_active
 from modelstore.ops.publish import Publication, Published
 from modelstore.ops.resolve import Context, Resolved, resolve
 from modelstore.ops.room import require_room, require_writable
-from modelstore.ops.scan import Scanned, check_one_state, scan
+from modelstore.ops.scan import Scanned, check_one_state, require_digests, scan
 from modelstore.ops.settle import settle
 from modelstore.ops.stage import stage
 from modelstore.ops.tree import Tree
 from modelstore.progress import Progress, silent
 from modelstore.state import State
-from modelstore.store import Store, now
+from modelstore.store import Store
 
 if TYPE_CHECKING:
     from modelstore.ops.products import Products
-
-
-@dataclass(frozen=True, slots=True)
-class CommitOptions:
-    """What a commit says beside the files.
-
-    Attributes:
-        message: why this version exists.
-        version: its number, or "" for the next.
-        parents: refs of the versions it was made from; None: the one PATH was checked out from,
-            else the model's latest.
-        major: start the next major line.
-        parameters, metrics: of the training; `model_info.json` in the directory fills in the rest.
-        data: one mapping (name, size, rows, blake3) per file of training data.
-        environment: what it was trained with.
-        curve: how the loss went.
-        base_model: as the user spells it; "": the parent's, else the line's.
-        note, description: kept in the registry, where they may change.
-        author: who.
-        created_at: RFC 3339; "" for now.
-        allow_empty: commit even what is equal to its parent.
-        activate: make it ACTIVE; a first version always is.
-        move: the files go into the version's directory instead of staying where they are.
-        follow_symlinks: take what symlinks lead to.
-        adapter: directory of the PEFT adapter that was merged into the files, or None.
-        extra: further keys for the version's registry entry.
-        op: the verb the journal records.
-    """
-
-    message: str = ""
-    version: str = ""
-    parents: Sequence[str] | None = None
-    major: bool = False
-    parameters: Mapping[str, object] = field(default_factory=dict)
-    metrics: Mapping[str, object] = field(default_factory=dict)
-    data: Sequence[Mapping[str, object]] = ()
-    environment: Mapping[str, object] = field(default_factory=dict)
-    curve: Sequence[CurvePoint] = ()
-    base_model: str = ""
-    note: str = ""
-    description: str = ""
-    author: str = ""
-    created_at: str = ""
-    allow_empty: bool = False
-    activate: bool = False
-    move: bool = False
-    follow_symlinks: bool = False
-    adapter: Path | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
-    op: str = "commit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +96,7 @@ def commit(
         UsageError: the adapter is of a kind that cannot be followed.
         ConflictError: the version exists, or a file changed while it was read.
         DiskFullError: no room; nothing was changed.
+        IntegrityError: a file does not hold what it is known to hold.
     """
     if options.version:
         parse_version(options.version)  # a mistyped one is told before the files are read
@@ -151,19 +106,21 @@ def commit(
     tree = find()
     parents = _parents(store, model, state, place, options)
     mended = sum(mend_manifest(store, parent) for parent in parents)
-    scanned = scan(tree.files, progress, _files_of(store, parents))
+    scanned = scan(tree.files, progress, files_of(store, parents))
+    require_digests(scanned, options.expected)
     products = _products(options.adapter, scanned)
     info = Info.of(path)
-    draft = _draft(info, state, parents, scanned, options)
+    draft = draft_of(info, state, parents, [item.entry for item in scanned], options)
     warnings = (*_warnings(scanned), *_adapter_warning(options.adapter, products))
     outcome = _Outcome(draft, tree, warnings, tuple(parents))
-    same = None if options.allow_empty or place.adoptable else _same(store, model, parents, draft)
+    needed = options.allow_empty or place.adoptable
+    same = None if needed else same_content(store, model, parents, draft)
     if same is not None:
         mended += heal(store, same, path, progress)
         store.bring_up(same.model)
         return outcome.nothing(store, same, options, mended)
     outcome = replace(
-        outcome, warnings=(*outcome.warnings, *_schema_warning(store, parents, draft, options))
+        outcome, warnings=(*outcome.warnings, *schema_warning(store, parents, draft, options))
     )
     require_writable(store)
     require_room(store, (span.blob for item in scanned for span in item.entry.spans))
@@ -197,15 +154,6 @@ def commit(
     return outcome.created(published, mended)
 
 
-def _files_of(store: Store, parents: Sequence[Resolved]) -> dict[str, FileEntry]:
-    """Return the files of the first parent by path; none if that cannot be read."""
-    for parent in parents[:1]:
-        with suppress(StoreError):
-            manifest = store.manifest(parent.model, parent.entry)
-            return {file.path: file for file in manifest.files}
-    return {}
-
-
 def _products(directory: Path | None, scanned: Sequence[Scanned]) -> Products | None:
     if directory is None:
         return None
@@ -231,71 +179,8 @@ def _parents(
     return [Resolved(model, newest)] if newest else []
 
 
-def _draft(
-    info: Info,
-    state: State,
-    parents: Sequence[Resolved],
-    scanned: Sequence[Scanned],
-    options: CommitOptions,
-) -> Manifest:
-    inherited = parents[0].entry.text("base_model") if parents else ""
-    files = [s.entry for s in scanned if not is_of_adapter(s.entry)]
-    weights = [file.size for file in files if any(span.tensors for span in file.spans)]
-    size = sum(weights) or sum(s.entry.size for s in scanned)
-    metrics = {**info.mapping("metrics"), **options.metrics}
-    parameters = {**info.mapping("training_parameters"), **options.parameters}
-    return Manifest(
-        files=tuple(item.entry for item in scanned),
-        parents=tuple(parent.id for parent in parents if parent.id is not None),
-        message=options.message,
-        author=options.author,
-        created_at=options.created_at or now(),
-        base_model=options.base_model or inherited or info.text("base_model") or state.base_model,
-        parameters=manifest.to_scalars(parameters),
-        metrics=manifest.to_scalars({"model_size": size, **metrics}),
-        data=tuple(manifest.to_scalars(row) for row in options.data),
-        environment=manifest.to_scalars(options.environment),
-        curve=tuple(options.curve),
-    )
-
-
-def _same(
-    store: Store, model: ModelName, parents: Sequence[Resolved], draft: Manifest
-) -> Resolved | None:
-    """Return the version of ``model`` that has this content already, or None.
-
-    That is the parent, or the newest of the line if the parent is another line's.
-    """
-    if len(parents) != 1 or not _equals(store, parents[0], draft):
-        return None
-    if parents[0].model == model:
-        return parents[0]
-    newest = state_of(store, model).newest_stored()
-    own = Resolved(model, newest) if newest is not None else None
-    return own if own is not None and _equals(store, own, draft) else None
-
-
-def _equals(store: Store, version: Resolved, draft: Manifest) -> bool:
-    return store.manifest(version.model, version.entry).content() == draft.content()
-
-
 def _warnings(scanned: Sequence[Scanned]) -> tuple[str, ...]:
     return tuple(item.warning for item in scanned if item.warning)
-
-
-def _schema_warning(
-    store: Store, parents: Sequence[Resolved], draft: Manifest, options: CommitOptions
-) -> tuple[str, ...]:
-    if not parents or options.major or options.version:
-        return ()
-    parent = parents[0]
-    before, after = (
-        without_adapter(each) for each in (store.manifest(parent.model, parent.entry), draft)
-    )
-    if not any(before.tensors()) or before.schema_fingerprint == after.schema_fingerprint:
-        return ()
-    change = f"the tensors have other names, dtypes or shapes than those of {parent}"
-    return (f"{change}; to number such a version as a new major one, commit it with --major",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,3 +262,6 @@ def _unused(options: CommitOptions, version: str) -> list[str]:
         "--move": options.move,
     }
     return [name for name, value in given.items() if value]
+
+
+__all__ = ["CommitOptions", "Committed", "commit"]

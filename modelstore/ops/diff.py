@@ -7,6 +7,7 @@ that memory does not grow with the models.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -85,7 +86,8 @@ class Difference:
     Attributes:
         before, after: the versions.
         files, tensors: those that differ; modified tensors first, the most changed of them leading.
-        same_files, same_tensors: how many are equal.
+        same_files: how many are equal.
+        unchanged: the tensors that are equal, and how many values each has.
         parameters, metrics: of both, sorted by name.
         stored: bytes that the later one added to the store, None where that is not known.
         warnings: sentences about changed files that run code when the model is loaded.
@@ -96,11 +98,16 @@ class Difference:
     files: tuple[FileChange, ...]
     tensors: tuple[TensorChange, ...]
     same_files: int
-    same_tensors: int
+    unchanged: Mapping[str, int]
     parameters: tuple[Pair, ...]
     metrics: tuple[Pair, ...]
     stored: int | None
     warnings: tuple[str, ...]
+
+    @property
+    def same_tensors(self) -> int:
+        """How many tensors are equal."""
+        return len(self.unchanged)
 
     @property
     def same_content(self) -> bool:
@@ -139,7 +146,7 @@ def diff(
         files=files,
         tensors=changed,
         same_files=len(new.files) - sum(change.after is not None for change in files),
-        same_tensors=comparison.same,
+        unchanged=comparison.same,
         parameters=_pairs(old.parameters, new.parameters),
         metrics=_pairs(old.metrics, new.metrics),
         stored=stored if isinstance(stored, int) else None,
@@ -182,10 +189,10 @@ class _Comparison:
         self._old = tensors_by_name(old)
         self._new = tensors_by_name(new)
         self._known: dict[object, tuple[str, Distance]] = {}
-        self.same = 0
+        self.same: dict[str, int] = {}
 
     def changes(self, progress: Progress) -> Iterator[TensorChange]:
-        """Yield what differs; counts what does not."""
+        """Yield what differs; notes what does not."""
         names = list(dict.fromkeys([*self._new, *self._old]))
         total = sum(one.span.size for one in self._new.values())
         done = 0
@@ -193,7 +200,7 @@ class _Comparison:
             old, new = self._old.get(name), self._new.get(name)
             change = self._change(name, old, new)
             if change is None:
-                self.same += 1
+                self.same[name] = math.prod(self._new[name].tensor.shape)
             else:
                 yield change
             done += new.span.size if new is not None else 0

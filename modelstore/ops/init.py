@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from modelstore import disk
+from modelstore.errors import ConflictError
 from modelstore.names import ModelName
-from modelstore.state import Change
+from modelstore.ops.origin import state_of
+from modelstore.state import Change, State
 from modelstore.store import Store, create
 
 LINES: Mapping[str, Mapping[str, Any]] = {
@@ -80,6 +82,22 @@ def init(root: Path, *, lines: bool = True) -> Initialised:
         _add_line(store, model, values)
         added.append(model)
     return Initialised(store, not existed, tuple(added))
+
+
+def begin_line(store: Store, model: ModelName) -> None:
+    """Begin a line that has no version yet.
+
+    Raises:
+        ConflictError: there is one of that name, or of one that some systems take for it.
+    """
+    state_of(store, model)
+
+    def decide(state: State) -> Change:
+        if state.seq:
+            raise ConflictError(f"the model {model!r} exists already", "run: mstore list")
+        return Change("init")
+
+    store.change(model, decide)
 
 
 def _add_line(store: Store, model: ModelName, values: Mapping[str, Any]) -> None:

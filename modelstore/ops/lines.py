@@ -183,19 +183,32 @@ def list_model(remote: Remote, model: ModelName) -> None:
             raise ConflictError(
                 f"'{remote.shown}' has a model {other!r}, which differs in case alone"
             )
-        value = {"schema": SCHEMA, "models": sorted({*names, model})}
         with suppress(ConflictError):
-            remote.swap(MODELS, canonical(value), tag)
+            remote.swap(MODELS, models_document({*names, model}), tag)
             return
     raise ConflictError(f"others are pushing to '{remote.shown}'", "run the command again")
 
 
-def _names(data: bytes, remote: Remote) -> list[ModelName]:
-    value = parse_mapping(data, f"'{MODELS}' at '{remote.shown}'")
+def models_document(models: Iterable[ModelName]) -> bytes:
+    """Return the value of `MODELS` that names ``models``."""
+    return canonical({"schema": SCHEMA, "models": sorted(models)})
+
+
+def parse_models(data: bytes, what: str) -> list[ModelName]:
+    """Return the models that the value of `MODELS` names, sorted.
+
+    Raises:
+        IntegrityError: it is not one.
+    """
+    value = parse_mapping(data, what)
     names = value.get("models")
     if value.get("schema") != SCHEMA or not isinstance(names, list) or not _are_models(names):
-        raise IntegrityError(f"'{MODELS}' at '{remote.shown}' is not a list of models")
+        raise IntegrityError(f"{what} is not a list of models")
     return sorted(ModelName(name) for name in names)
+
+
+def _names(data: bytes, remote: Remote) -> list[ModelName]:
+    return parse_models(data, f"'{MODELS}' at '{remote.shown}'")
 
 
 def _are_models(names: Iterable[object]) -> bool:

@@ -22,7 +22,7 @@ def loss_chart(curve: Sequence[CurvePoint], title: str = _TITLE) -> bytes:
     measured = [(float(one.step), float(one.evaluation)) for one in curve if one.evaluation]
     if measured:
         lines.append(Line("evaluation", measured))
-    return line_chart(title, "optimizer steps", lines).encode("utf-8")
+    return line_chart(title, lines, "optimizer steps").document()
 
 
 def _line(losses: Sequence[Point]) -> Line:

@@ -39,6 +39,37 @@ class Published:
     new_blobs: int
 
 
+class OutdatedPointerError(ConflictError):
+    """A pointer no longer means the version that something was built on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pointer:
+    """What moves on to a new version, if it still means the one before it (compare and swap).
+
+    Attributes:
+        alias: its name; "" is ACTIVE.
+        version: what it must mean, "" for nothing.
+    """
+
+    alias: str
+    version: str
+
+    def check(self, model: ModelName, state: State) -> None:
+        """Raise unless it means what it must.
+
+        Raises:
+            OutdatedPointerError: it was moved.
+        """
+        found = state.aliases.get(self.alias, "") if self.alias else state.active
+        if found != self.version:
+            raise OutdatedPointerError(
+                f"{self.alias or 'ACTIVE'} of {model} is {found or 'not set'} by now, "
+                f"not {self.version or 'unset'}",
+                f"look at: mstore log {model}",
+            )
+
+
 @dataclass(frozen=True, slots=True)
 class Publication:
     """A version that is about to exist.
@@ -53,6 +84,7 @@ class Publication:
         stale: files in it that an earlier attempt generated, and their digests; see
             `modelstore.ops.leftover`.
         major, activate, message, note, description, author, extra, op: as in `CommitOptions`.
+        pointer: what moves on to the version, or None.
     """
 
     model: ModelName
@@ -71,28 +103,39 @@ class Publication:
     author: str
     extra: Mapping[str, Any]
     op: str
+    pointer: Pointer | None = None
 
     def publish(self, store: Store) -> Published:
         """Make the version exist, or raise and leave all as it was.
 
         Raises:
-            ConflictError: its number is taken, or a blob has gone since it was staged.
+            ConflictError: its number is taken, a blob has gone since it was staged, or the pointer
+                was moved.
         """
+        pointer = self.pointer
         added: list[str] = []
         closure = Closure(store.blobs)
         closure.of(self._blobs())  # what takes long is done before the lock is taken
 
         def decide(state: State) -> Change:
+            if pointer is not None:
+                pointer.check(self.model, state)
             debris.clear(debris.half_written(store, self.model))
             version = self._number(store, state)
             self._check_present(store, closure)
             generated = self._place(store, version)
             added.append(str(version))
-            first = not state.document["versions"]
+            moves = self.activate or not state.document["versions"]
+            values = {}
+            if pointer is not None and pointer.alias:
+                values = {"aliases": {**state.aliases, pointer.alias: str(version)}}
+            elif pointer is not None:
+                moves = True
             return Change(
                 op=self.op,
                 versions={str(version): self._values(store, version, state.seq + 1, generated)},
-                active=str(version) if self.activate or first else None,
+                values=values,
+                active=str(version) if moves else None,
                 why=self.message,
             )
 

@@ -27,7 +27,8 @@ from modelstore.remotes.base import Remote
 from modelstore.state import Entry, State, apply, empty_document, make_record, open_record
 from modelstore.store import Store, now
 
-_TRIES = 5
+TRIES = 5
+"""How often somebody else may change a model while it is taken over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ def pull(
 
 
 @dataclass(frozen=True, slots=True)
-class _History:
+class History:
     """Our registry and how it came about; no state where there is nothing of ours to keep."""
 
     state: State | None
@@ -99,7 +100,7 @@ class _History:
     merged: frozenset[Digest]
 
 
-def history(store: Store, model: ModelName) -> _History:
+def history(store: Store, model: ModelName) -> History:
     """Return the state of a model here, and the records that led to it."""
     registry = store.registry(model)
     if registry.is_foreign():
@@ -107,12 +108,12 @@ def history(store: Store, model: ModelName) -> _History:
             f"'{registry.directory}' has a registry that mstore did not make", "run: mstore adopt"
         )
     if not registry.exists():
-        return _History(None, {}, {}, frozenset())
+        return History(None, {}, {}, frozenset())
     state = registry.state()
     chain = registry.records.chain(state.head)
     digests = {digest_of(payload): seq for seq, payload in chain.items()}
     merged = frozenset(heads_merged(_opened(chain)))
-    return _History(state, chain, {**digests, state.head: state.seq}, merged)
+    return History(state, chain, {**digests, state.head: state.seq}, merged)
 
 
 def _opened(chain: Mapping[int, bytes]) -> dict[int, Mapping[str, Any]]:
@@ -127,25 +128,36 @@ def _is_blank(state: State) -> bool:
 
 def _foreseen(store: Store, place: Place, fetched: Fetched, *, rebase: bool) -> Pulled:
     ours = history(store, fetched.model)
-    plan = _plan(store, place.remote, fetched.line, ours, rebase=rebase)
+    plan = make_plan(store, place.remote, fetched.line, ours, rebase=rebase)
     return replace(plan.pulled, brought=fetched.brought)
 
 
 def _integrate(store: Store, place: Place, fetched: Fetched, *, rebase: bool) -> Pulled:
     line = fetched.line
     lazy = is_lazy(store, place.name)
-    for _ in range(_TRIES):
+    for _ in range(TRIES):
         ours = history(store, line.model)
-        plan = _plan(store, place.remote, line, ours, rebase=rebase)
+        plan = make_plan(store, place.remote, line, ours, rebase=rebase)
         plan.learn(lazy=lazy)
-        with store.lock():
-            if _head(store, line.model) != (None if ours.state is None else ours.state.head):
-                continue  # something was committed meanwhile
-            plan.check_present()
-            plan.carry_out()
-        rm.put_away(store, rm.left_behind(store, line.model))
-        return replace(plan.pulled, brought=fetched.brought)
+        if follow(store, plan, ours):
+            return replace(plan.pulled, brought=fetched.brought)
     raise ConflictError(f"{line.model} is changed again and again", "run the command again")
+
+
+def follow(store: Store, plan: Plan, ours: History) -> bool:
+    """Carry out a plan, unless our history is no longer what it was made from; tell whether.
+
+    Raises:
+        ConflictError: a blob has gone, or a directory is in the way.
+    """
+    model = plan.pulled.model
+    with store.lock():
+        if _head(store, model) != (None if ours.state is None else ours.state.head):
+            return False  # something was committed meanwhile
+        plan.check_present()
+        plan.carry_out()
+    rm.put_away(store, rm.left_behind(store, model))
+    return True
 
 
 def _head(store: Store, model: ModelName) -> Digest | None:
@@ -153,37 +165,42 @@ def _head(store: Store, model: ModelName) -> Digest | None:
     return registry.state().head if registry.exists() else None
 
 
-def _plan(store: Store, remote: Remote, line: Line, ours: _History, *, rebase: bool) -> _Plan:
-    """Find out how their history and ours go together."""
+def make_plan(store: Store, remote: Remote, line: Line, ours: History, *, rebase: bool) -> Plan:
+    """Find out how their history and ours go together.
+
+    Raises:
+        ConflictError: both sides went on, and there is to be no rebase.
+        IntegrityError: their records are not whole, or their registry does not say what they do.
+    """
     state = ours.state
     if state is None or _is_blank(state):
         payloads = records_after(remote, line, lambda _: False, partly=True)
         if len(payloads) == line.seq:
             _require_same(remote, line, empty_document(line.model), payloads)
-        return _Plan(store, line, "new", payloads)
+        return Plan(store, line, "new", payloads)
     if line.head == state.head:
         whole = store.registry(line.model).has_records()
-        return _Plan(store, line, "same" if whole else "new", list(_ordered(ours.chain)))
+        return Plan(store, line, "same" if whole else "new", list(_ordered(ours.chain)))
     if line.head in ours.digests or line.head in ours.merged:
-        return _Plan(store, line, "ahead", [])
+        return Plan(store, line, "ahead", [])
     payloads = records_after(remote, line, ours.digests.__contains__, state.seq)
     common = line.seq - len(payloads)
     if ours.digests.get(_prev(payloads[0])) == state.seq:
         _require_same(remote, line, state.document, payloads)
-        return _Plan(store, line, "forward", payloads, state)
+        return Plan(store, line, "forward", payloads, state)
     before = [ours.chain[seq] for seq in sorted(ours.chain) if seq <= common]
     base = chains.replay_all(line.model, ours.chain, common)
     if base is not None:
         _require_same(remote, line, base, payloads)
     if state.head in heads_merged(_opened(numbered(payloads, line.seq))):
-        return _Plan(store, line, "rebased", [*before, *payloads], state)
+        return Plan(store, line, "rebased", [*before, *payloads], state)
     if not rebase:
         raise ConflictError(
             f"{line.model} was changed here and at '{remote.shown}'",
             f"put our changes on top of theirs: mstore pull --rebase -M {line.model}",
         )
     merged = merge(base or empty_document(line.model), state, State(line.document))
-    return _Plan(store, line, "rebased", [*before, *payloads], state, merged)
+    return Plan(store, line, "rebased", [*before, *payloads], state, merged)
 
 
 def _ordered(chain: Mapping[int, bytes]) -> list[bytes]:
@@ -205,7 +222,7 @@ def _require_same(
         )
 
 
-class _Plan:
+class Plan:
     """What a pull will do to one model.
 
     Args:
@@ -234,13 +251,15 @@ class _Plan:
         self._closure = Closure(store.blobs)
         self._needed: set[Digest] = set()
         self._placing = Placing(store, line.model, State(line.document))
-        known = {e.id for e in ours.entries()} if ours is not None else set()
+        known = ours.entries() if ours is not None else []
+        places = {(entry.version, entry.id) for entry in known}  # one of ours may have moved there
         entries = State(line.document).entries() if outcome not in ("same", "ahead") else []
-        self._new = [entry for entry in entries if entry.id is not None and entry.id not in known]
+        here = {entry.id for entry in known}
+        self._new = [e for e in entries if e.id is not None and (e.version, e.id) not in places]
         self.pulled = Pulled(
             model=line.model,
             outcome=outcome,
-            versions=tuple(str(entry.version) for entry in self._new),
+            versions=tuple(str(entry.version) for entry in self._new if entry.id not in here),
             renamed={} if merged is None else merged.renamed,
             said=() if merged is None else tuple(merged.said),
             brought=Brought(),
@@ -253,6 +272,10 @@ class _Plan:
             named = {entry.id} if lazy else {entry.id, *manifest.blobs()}
             self._needed |= {digest for digest in named if digest is not None}
         self._closure.of(self._needed)
+
+    def versions(self) -> Sequence[Entry]:
+        """Return the entries of the versions that would come, or have another number then."""
+        return self._new
 
     def check_present(self) -> None:
         """Look for every blob once more, and take back what a gc took away.

@@ -183,6 +183,30 @@ def _scan_file(
     return Scanned(found, entry, cut.warning, source.seen)
 
 
+def require_digests(scanned: Sequence[Scanned], expected: Mapping[str, str]) -> None:
+    """Raise unless files hold what they are known to hold where they come from.
+
+    Args:
+        expected: by path, a SHA-256, or the SHA-1 that git gives a file; of large files none is known.
+
+    Raises:
+        IntegrityError: one holds something else.
+    """
+    for item in scanned:
+        said = expected.get(item.entry.path)
+        if said in (None, item.entry.sha256, item.entry.git_sha1):
+            continue
+        kind, is_ = ("SHA-256", item.entry.sha256)
+        if len(said) < len(is_):
+            kind, is_ = ("SHA-1", item.entry.git_sha1)
+        if is_:
+            raise IntegrityError(
+                f"{item.entry.path!r} is damaged: its {kind} is {is_[:12]}..., and where it comes "
+                f"from it is {said[:12]}...",
+                "fetch it again from where it came, and repeat the command",
+            )
+
+
 def check_one_state(scanned: Sequence[Scanned], listed: Callable[[], Sequence[Found]]) -> None:
     """Raise unless there was a moment at which all files held what was read of them.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -50,6 +50,9 @@ DEFAULT_RULES = (
 
 Seen = tuple[int, ...]
 """Size in bytes, times of the last write and of the last change in nanoseconds, inode; or nothing."""
+
+_SHARED_BLOBS = ".huggingface-shared-blobs"
+"""The file that marks the directory where a Hugging Face cache keeps what several models share."""
 
 _MOST_RULES = 1 << 20
 """Bytes of an `.mstoreignore`."""
@@ -118,6 +121,9 @@ class _Links:
         self._follow = follow
         if real.parent.name == "snapshots":  # a Hugging Face cache: snapshots/<revision> -> blobs
             self._inside.append(real.parent.parent / "blobs")
+            shared = real.parent.parent.parent / "blobs"  # and, since 2.4, on to blobs of them all
+            if (shared / _SHARED_BLOBS).is_file():
+                self._inside.append(shared)
         self.seen = {real}
 
     def check(self, path: str, link: Path) -> None:
@@ -189,11 +195,22 @@ def _own_rules(root: Path) -> list[str]:
                 raise UsageError(f"'{path}' is larger than {_MOST_RULES} bytes", "shorten it")
     except UnicodeDecodeError as error:
         raise UsageError(f"'{path}' is not UTF-8 text", "write it in UTF-8") from error
+    return rules_of(text)
+
+
+def rules_of(text: str) -> list[str]:
+    """Return the rules of an `.mstoreignore`, or of a `.gitignore`, as far as they are alike."""
     rows = (row.strip() for row in text.splitlines())
     return [row for row in rows if row and not row.startswith("#")]
 
 
-def _ignored(path: str, is_dir: bool, rules: list[str]) -> bool:
+def is_ignored(path: str, rules: Sequence[str]) -> bool:
+    """Tell whether rules leave out a file, or a directory that it lies in."""
+    above = [path[:at] for at, c in enumerate(path) if c == "/"]
+    return any(_ignored(each, True, rules) for each in above) or _ignored(path, False, rules)
+
+
+def _ignored(path: str, is_dir: bool, rules: Sequence[str]) -> bool:
     decision = False
     name = path.rsplit("/", 1)[-1]
     for rule in rules:

@@ -6,7 +6,7 @@
 | `s3://bucket/prefix?endpoint=URL&region=R&profile=P` | Amazon S3, or a server that speaks like it |
 | `gs://bucket/prefix` | Google Cloud Storage |
 | `az://container/prefix?account=A&endpoint=URL` | Azure Blob Storage |
-| `http://…`, `https://…` | a web server, to read from |
+| `http://…`, `https://…` | a store that `mstore serve` serves, or a web server to read from |
 
 An address holds no credentials: it is written down in the store and shown in messages.
 """
@@ -118,7 +118,7 @@ def _unknown(scheme: str, text: str) -> UsageError:
         )
     return UsageError(
         f"'{scheme}://' is no kind of remote that mstore knows",
-        "use a directory, s3://, gs://, az://, or https:// to read from",
+        "use a directory, s3://, gs://, az://, or the http:// of mstore serve",
     )
 
 

@@ -10,7 +10,7 @@ from modelstore.remotes.address import parse_address
 from modelstore.remotes.base import Remote
 from modelstore.remotes.directory import DirectoryRemote
 from modelstore.remotes.providers import cloud_remote
-from modelstore.remotes.web import WebRemote
+from modelstore.remotes.served import ServedRemote
 
 
 def open_remote(text: str, environment: Mapping[str, str]) -> Remote:
@@ -30,7 +30,7 @@ def open_remote(text: str, environment: Mapping[str, str]) -> Remote:
         return DirectoryRemote(Path(address.path))
     try:
         if address.scheme in {"http", "https"}:
-            return WebRemote(address.shown, token=environment.get("MSTORE_TOKEN", ""))
+            return ServedRemote(address.shown, token=environment.get("MSTORE_TOKEN", ""))
         return cloud_remote(address, environment)
     except ImportError as error:
         raise RemoteError(

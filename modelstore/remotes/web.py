@@ -8,13 +8,14 @@ to compress them, and an answer that is not exactly what was asked for is an err
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from modelstore.errors import ConflictError, NotFoundError, RemoteError
+from modelstore.names import printable
 from modelstore.remotes.base import GET_LIMIT, Found, Tag, check_range, parse_key
 from modelstore.remotes.content import Source
 from modelstore.remotes.retry import TRIES, PassingError, resumed, retried
@@ -26,7 +27,9 @@ _CONNECT = 10.0
 _SILENCE = 60.0
 """Seconds until a connection is taken for broken: while it is made, and while nothing comes."""
 
-_BUSY = {408, 425, 429, 500, 502, 503, 504}
+BUSY = {408, 425, 429, 500, 502, 503, 504}
+"""Answers that may be others after a while."""
+
 _REFUSED = {401, 403, 407}
 _REDIRECTS = 5
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(?:\d{1,18}|\*)\Z")
@@ -41,12 +44,15 @@ class WebRemote:
         tries: how often a request is made at most.
     """
 
-    writable = False
-
     def __init__(self, url: str, token: str = "", tries: int = TRIES) -> None:
         self.shown = url.rstrip("/")
         self._tries = tries
         self._client = _client(token)
+
+    @property
+    def writable(self) -> bool:
+        """Whether it takes values; a web server does not."""
+        return False
 
     def close(self) -> None:
         """Close the connections."""
@@ -63,7 +69,7 @@ class WebRemote:
 
         def get() -> tuple[bytes, Tag]:
             with self._answer("GET", key, {}) as response:
-                return self._body(response, key, limit), _strong_tag(response.headers) or Tag("")
+                return self._body(response, key, limit), strong_tag(response.headers) or Tag("")
 
         return retried(get, self._tries)
 
@@ -88,7 +94,7 @@ class WebRemote:
             nonlocal done, tag
             asked = {"Range": f"bytes={done}-"} if done else {}
             with self._answer("GET", key, asked) as response:
-                found = _strong_tag(response.headers)
+                found = strong_tag(response.headers)
                 if done and found != tag:
                     raise ConflictError(f"'{key}' at '{self.shown}' was changed while it was read")
                 tag = found
@@ -110,7 +116,7 @@ class WebRemote:
                 size = _length(response.headers)
                 if size is None:
                     raise RemoteError(f"'{self.shown}' does not say how long '{key}' is")
-                return Found(key, size, _strong_tag(response.headers), _modified(response.headers))
+                return Found(key, size, strong_tag(response.headers), _modified(response.headers))
 
         try:
             return retried(head, self._tries)
@@ -145,20 +151,29 @@ class WebRemote:
     def _refuse(self) -> NoReturn:
         raise RemoteError(
             f"'{self.shown}' can only be read from",
-            "push to a directory, s3://, gs:// or az://, and have the web server serve it",
+            "push to a directory, s3://, gs://, az:// or what mstore serve serves",
         )
 
     # --- requests
 
     @contextmanager
-    def _answer(self, method: str, key: str, headers: dict[str, str]) -> Iterator[Response]:
+    def _answer(self, method: str, key: str, headers: Mapping[str, str]) -> Iterator[Response]:
         """Make one request; yield the answer, with its body still to come, if it has the value."""
+        with self._asked(method, parse_key(key), headers=headers) as response:
+            self._check(response, key)
+            yield response
+
+    @contextmanager
+    def _asked(self, method: str, path: str, **options: Any) -> Iterator[Response]:
+        """Make one request; yield the answer, whatever it is, with its body still to come.
+
+        Args:
+            options: as the library has them.
+        """
         import httpx2
 
-        url = f"{self.shown}/{parse_key(key)}"
         try:
-            with self._client.stream(method, url, headers=headers) as response:
-                self._check(response, key)
+            with self._client.stream(method, f"{self.shown}/{path}", **options) as response:
                 yield response
         except (httpx2.TransportError, httpx2.StreamError) as error:
             raise PassingError(
@@ -174,14 +189,16 @@ class WebRemote:
             raise RemoteError(f"'{self.shown}' leads to a place without encryption")
         if status in {404, 410}:
             raise NotFoundError(f"'{self.shown}' has no '{key}'")
-        if status in _BUSY:
-            raise PassingError(f"'{self.shown}' answered {status}", wait=_wait(response.headers))
+        if status in BUSY:
+            raise PassingError(
+                f"'{self.shown}' answered {status}{said(response)}", wait=wait_of(response.headers)
+            )
         if status in _REFUSED:
             raise RemoteError(
                 f"'{self.shown}' answered {status}", "set MSTORE_TOKEN to a valid token"
             )
         if status not in {200, 206}:
-            raise RemoteError(f"'{self.shown}' answered {status} for '{key}'")
+            raise RemoteError(f"'{self.shown}' answered {status} for '{key}'{said(response)}")
         if response.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise RemoteError(f"'{self.shown}' compresses what it serves, though asked not to")
 
@@ -244,12 +261,18 @@ def _client(token: str) -> Client:
     )
 
 
+def said(response: Response) -> str:
+    """Return the sentence by which a server of mstore explains itself; "" for all others."""
+    text: str = response.headers.get("X-Error-Message", "")
+    return f": {printable(text[:1000])}" if text else ""
+
+
 def _length(headers: Headers) -> int | None:
     text: str = headers.get("Content-Length", "")
     return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
 
 
-def _strong_tag(headers: Headers) -> Tag | None:
+def strong_tag(headers: Headers) -> Tag | None:
     """Return the tag if it stands for exactly these bytes (RFC 9110, section 8.8.1)."""
     tag: str = headers.get("ETag", "")
     return Tag(tag) if tag.startswith('"') else None
@@ -262,6 +285,7 @@ def _modified(headers: Headers) -> datetime | None:
         return None
 
 
-def _wait(headers: Headers) -> float:
+def wait_of(headers: Headers) -> float:
+    """Return how many seconds a server wants to be left alone."""
     text: str = headers.get("Retry-After", "")
     return float(text) if text.isascii() and text.isdigit() and len(text) < 6 else 0.0

@@ -11,7 +11,11 @@ from typing import ParamSpec, TypeVar
 from modelstore.manifest import FileEntry, Manifest
 from modelstore.names import ModelName
 from modelstore.ops.stream import Streams
+from modelstore.server.comparing import Comparisons
+from modelstore.server.inbox import Inboxes
 from modelstore.server.kept import Kept
+from modelstore.server.permits import Permits
+from modelstore.server.sessions import Sessions
 from modelstore.server.settings import ServeSettings
 from modelstore.state import Entry
 from modelstore.store import Store
@@ -20,6 +24,9 @@ Args = ParamSpec("Args")
 Result = TypeVar("Result")
 
 _THREADS = 16
+_TAKING = 8
+"""Threads for what others push, which may take long."""
+
 _MOST_SPANS = 200_000
 """Spans of manifests that are kept; one takes some 500 bytes."""
 
@@ -36,22 +43,37 @@ class Context:
     Attributes:
         store, settings: the server's.
         streams: reads files.
-        report: is given a line that the person at the terminal should see.
+        comparisons: of versions, being made or kept.
+        sessions: who has signed in with a browser.
+        inboxes: what was uploaded and not committed yet.
+        permits: what clients may do without saying the token.
+        report: is given a line that the person at the terminal should see: what went wrong.
+        note: is given a line on what was done.
 
     Args:
         store: what is served.
         settings: how.
-        report: where lines go.
+        report, note: where lines go.
     """
 
     def __init__(
-        self, store: Store, settings: ServeSettings, report: Callable[[str], None] | None = None
+        self,
+        store: Store,
+        settings: ServeSettings,
+        report: Callable[[str], None] | None = None,
+        note: Callable[[str], None] | None = None,
     ) -> None:
         self.store = store
         self.settings = settings
         self.streams = Streams(store.blobs)
+        self.comparisons = Comparisons(store)
+        self.sessions = Sessions()
+        self.inboxes = Inboxes(store)
+        self.permits = Permits()
         self.report = report or _unheard
+        self.note = note or _unheard
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="mstore-serve")
+        self._taking = ThreadPoolExecutor(_TAKING, thread_name_prefix="mstore-take")
         self._manifests: Kept[Manifest] = Kept(_MOST_SPANS, _spans)
         self._small: Kept[bytes] = Kept(_MOST_SMALL, len)
 
@@ -61,6 +83,10 @@ class Context:
         """Return what a function that reads or computes returns; it runs in a thread of ours."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, partial(function, *args, **kwargs))
+
+    async def take(self, function: Callable[[], Result]) -> Result:
+        """Return what a function that takes what was pushed returns; few run at once."""
+        return await asyncio.get_running_loop().run_in_executor(self._taking, function)
 
     def manifest(self, model: ModelName, entry: Entry) -> Manifest:
         """Return the manifest of a version; see `Store.manifest`."""
@@ -73,7 +99,10 @@ class Context:
 
     def close(self) -> None:
         """End the threads and close the frames."""
+        self._taking.shutdown(wait=True, cancel_futures=True)
+        self.comparisons.close()
         self._threads.shutdown(wait=True, cancel_futures=True)
+        self.inboxes.close()
         self.streams.close()
 
 

@@ -7,6 +7,8 @@ gives it up to others. uvicorn has no deadline for the head of a request, so it 
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import AsyncIterator
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
@@ -19,6 +21,9 @@ HEAD_SECONDS = 20.0
 
 BODY_SECONDS = 30.0
 """What a client has for each piece of a body."""
+
+BODY_RATE = 1 << 10
+"""Bytes a second that a body must have on average, once it has taken a minute."""
 
 STALL_SECONDS = 60.0
 """After so long without taking anything a client is cut off."""
@@ -131,21 +136,45 @@ async def read_body(
     Raises:
         Refused: it is larger, or does not come.
     """
+    body = bytearray()  # a list of pieces of a byte each would take forty times as much
+    async for piece in pieces(request, most, seconds):
+        body += piece
+    return bytes(body)
+
+
+async def pieces(
+    request: Request, most: int, seconds: float = BODY_SECONDS
+) -> AsyncIterator[bytes]:
+    """Yield the body of a request as it comes.
+
+    Args:
+        most: bytes that it may have.
+        seconds: how long any piece of it may take.
+
+    Raises:
+        Refused: it is larger, or does not come.
+    """
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > most:
         raise _too_large(most)
-    body = bytearray()
-    pieces = request.stream().__aiter__()
+    size = 0
+    waited = 0.0
+    stream = request.stream().__aiter__()
     while True:
+        began = time.monotonic()
         try:
-            piece = await asyncio.wait_for(pieces.__anext__(), seconds)
+            piece = await asyncio.wait_for(stream.__anext__(), seconds)
         except StopAsyncIteration:
-            return bytes(body)
+            return
         except (asyncio.TimeoutError, ClientDisconnect) as error:
             raise Refused(408, "the body did not come", headers=_CLOSE) from error
-        body += piece
-        if len(body) > most:
+        size += len(piece)
+        waited += time.monotonic() - began
+        if size > most:
             raise _too_large(most)
+        if waited > 2 * seconds + size / BODY_RATE:
+            raise Refused(408, "the body comes too slowly", headers=_CLOSE)
+        yield piece
 
 
 _CLOSE = {"Connection": "close"}

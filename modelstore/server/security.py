@@ -19,15 +19,21 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
+from starlette.responses import Response
 
 from modelstore.hashing import digest_of
-from modelstore.server.errors import Refused, answer, refusal
+from modelstore.server.errors import Refused, refusal
+from modelstore.server.permits import Permits
+from modelstore.server.sessions import Sessions
 from modelstore.server.settings import ServeSettings, is_loopback
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+
+SIGN_IN, STATIC = "/sign-in", "/static/"
+"""What is answered to whoever has no token yet: the form that takes it, and what that looks like."""
 
 _READS = {"GET", "HEAD", "OPTIONS"}
 _LOCAL_NAMES = {"localhost", "127.0.0.1", "::1"}
@@ -55,12 +61,31 @@ class Guard:
     """Lets through what is asked by whom the store is for; the outermost layer of the server.
 
     Also where errors end: nothing that an answer raises goes further.
+
+    Args:
+        app: answers what is let through.
+        settings: the server's.
+        report: is given a line that the person at the terminal should see.
+        sessions: who has signed in with a browser, and reads without saying the token again.
+        permits: what clients may do without saying the token.
+        refuse: makes the answer of a refusal.
     """
 
-    def __init__(self, app: App, settings: ServeSettings, report: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        app: App,
+        settings: ServeSettings,
+        report: Callable[[str], None],
+        sessions: Sessions,
+        permits: Permits,
+        refuse: Callable[[Request, Refused], Response],
+    ) -> None:
         self._app = app
         self._settings = settings
         self._report = report
+        self._sessions = sessions
+        self._permits = permits
+        self._refuse = refuse
         self._names = _own_names(settings)
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
@@ -80,23 +105,27 @@ class Guard:
             await send(message)
 
         try:
-            self._check(scope["method"], Headers(scope=scope))
+            self._check(scope, Headers(scope=scope))
             await self._app(scope, receive, sending)
         except Exception as error:
             refused = refusal(error)
             if refused is not error and refused.status >= 500:
                 self._report(f"{scope['method']} {scope['path']}: {type(error).__name__}: {error}")
             if not began:  # else the connection ends here, and the client sees that bytes lack
-                await answer(refused)(scope, receive, sending)
+                await self._refuse(Request(scope), refused)(scope, receive, sending)
 
-    def _check(self, method: str, headers: Headers) -> None:
-        host = headers.get("host", "")
+    def _check(self, scope: Mapping[str, Any], headers: Headers) -> None:
+        path, host = scope["path"], headers.get("host", "")
         if not self._is_ours(host):
             raise Refused(400, f"this server is not called {host!r}; start it with --allow-host")
-        if method not in _READS:
+        if scope["method"] not in _READS:
             _check_origin(headers, host)
+        if self._settings.is_local or path == SIGN_IN or path.startswith(STATIC):
+            return
+        if self._sessions.of(headers):
+            return
         said = token_of(headers)
-        if self._settings.is_local or not self._settings.token:
+        if self._permits.admits(path, scope["query_string"], said or ""):
             return
         if said is None:
             raise _unknown("this server needs a token; set HF_TOKEN to the one it was started with")

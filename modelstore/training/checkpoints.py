@@ -23,7 +23,6 @@ from modelstore.locks import gc_lock, locked
 from modelstore.manifest import Manifest
 from modelstore.names import ModelName
 from modelstore.ops.bases import Bases
-from modelstore.ops.checkout import write_file
 from modelstore.ops.in_use import Checkpoint, checkpoints
 from modelstore.ops.live import Live
 from modelstore.ops.place import CHECKPOINTS
@@ -31,6 +30,7 @@ from modelstore.ops.resolve import Resolved
 from modelstore.ops.scan import scan
 from modelstore.ops.stage import stage
 from modelstore.ops.tree import Found, seen_of
+from modelstore.ops.writing import write_file
 from modelstore.progress import silent
 from modelstore.store import Store, now
 

@@ -14,11 +14,10 @@ from pathlib import Path
 from modelstore import disk
 from modelstore.disk import explained
 from modelstore.errors import UsageError
+from modelstore.formats.gguf import MAGIC
 from modelstore.formats.split import split
 from modelstore.ops.scan import CommittedFile
 from modelstore.training.quiet import quiet
-
-_MAGIC = b"GGUF"
 
 _KEPT = {"F32": "float32", "F16": "float16"}
 """What has these dtypes keeps them; what is quantised has no more digits than bfloat16 holds."""
@@ -27,7 +26,7 @@ _KEPT = {"F32": "float32", "F16": "float16"}
 def is_gguf(path: Path) -> bool:
     """Tell whether the file at ``path`` begins as a GGUF file does."""
     with explained(path, "read"), open(path, "rb") as file:
-        return file.read(len(_MAGIC)) == _MAGIC
+        return file.read(len(MAGIC)) == MAGIC
 
 
 def quantisation(path: Path) -> str:

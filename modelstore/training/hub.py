@@ -7,8 +7,23 @@ from pathlib import Path
 
 from modelstore.errors import RemoteError, StoreError
 from modelstore.training.base import open_base
-from modelstore.training.ollama import HUB_IDS
 from modelstore.training.quiet import quiet
+
+HUB_IDS = {
+    "llama3.2": "meta-llama/Llama-3.2-3B-Instruct",
+    "llama3.2:1b": "meta-llama/Llama-3.2-1B-Instruct",
+    "llama3.2:3b": "meta-llama/Llama-3.2-3B-Instruct",
+    "llama3.1:8b": "meta-llama/Llama-3.1-8B-Instruct",
+    "qwen3": "Qwen/Qwen3-8B",
+    "qwen3:0.6b": "Qwen/Qwen3-0.6B",
+    "qwen3:1.7b": "Qwen/Qwen3-1.7B",
+    "qwen3:4b": "Qwen/Qwen3-4B",
+    "qwen3:8b": "Qwen/Qwen3-8B",
+    "qwen3:14b": "Qwen/Qwen3-14B",
+    "smollm2:135m": "HuggingFaceTB/SmolLM2-135M-Instruct",
+    "smollm2:360m": "HuggingFaceTB/SmolLM2-360M-Instruct",
+}
+"""Where the Hugging Face Hub has what Ollama calls so, unquantised."""
 
 _WANTED = ("*.json", "*.txt", "*.model", "*.jinja", "*.safetensors", "LICENSE*", "NOTICE*")
 

@@ -17,13 +17,13 @@ from pathlib import Path
 from modelstore import disk
 from modelstore.errors import NotFoundError, UsageError
 from modelstore.names import ModelName
-from modelstore.ops import working
+from modelstore.ops import ollama, working
 from modelstore.ops.checkout import checkout
 from modelstore.ops.place import RUNS, STARTED_FROM
 from modelstore.ops.resolve import Context, Resolved, resolve
 from modelstore.progress import Progress, silent
 from modelstore.store import Store
-from modelstore.training import gguf, hub, ollama
+from modelstore.training import gguf, hub
 from modelstore.training.base import Base, is_carried, open_base
 
 _KINDS = "a directory, a .gguf file, a ref, a name of Ollama's or an id of the Hugging Face Hub"

@@ -1,8 +1,13 @@
-"""What every remote promises; each is tested by subclasses of `ReadContract` and `WriteContract`."""
+"""What every remote promises; each is tested by subclasses of `ReadContract` and `WriteContract`.
+
+A server of mstore takes what belongs to a store only, so for it, and for others beside it, there is
+`StoreContract`: the same promises, of real frames, records and registries.
+"""
 
 from __future__ import annotations
 
 import random
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -18,9 +23,14 @@ from modelstore.errors import (
     StoreError,
     UsageError,
 )
+from modelstore.hashing import Digest, digest_of
+from modelstore.ops.elsewhere import key_of, there
 from modelstore.remotes.base import EXCLUSIVE_LIMIT, SWAP_LIMIT, Found, Remote
 from modelstore.remotes.content import MadeContent
 from modelstore.remotes.probe import PREFIX, probe
+from modelstore.store import Store, create
+from modelstore.view import render
+from tests.ops.remotes import LINE, commit_model
 
 Fill = Callable[[str, bytes], None]
 
@@ -346,3 +356,179 @@ class WriteContract(ReadContract):
             with pytest.raises(StoreError) as caught:
                 call()
             assert "\n" not in caught.value.message
+
+
+REGISTRY = f"models/{LINE}/registry.json"
+
+
+class StoreContract:
+    """Tests that every remote passes that is pushed to, with what a push puts there.
+
+    ``remote`` may be pushed to, and has nothing, except that a place may say of itself what it is.
+    """
+
+    @pytest.fixture
+    def line(self, tmp_path: Path) -> Store:
+        """A store with two versions, of which one is built on the other."""
+        store = create(tmp_path / "line")
+        for step in (0.0, 1e-4):
+            commit_model(store, tmp_path / "run", step=step)
+        return store
+
+    def send_all(self, store: Store, remote: Remote) -> None:
+        """Put the frames of a store that are not there, what they are built on first, and records."""
+        known = there(remote)
+        headers = [store.blobs.header(digest) for digest in store.blobs.iter_digests()]
+        for header in sorted(headers, key=lambda header: header.depth):
+            if header.digest not in known:
+                assert remote.put_if_absent(key_of(header.digest), frame_of(store, header.digest))
+        for key, payload in records_of(store).items():
+            remote.put_if_absent(key, payload)
+
+    def test_gives_back_frames(self, line: Store, remote: Remote) -> None:
+        """A frame comes back as it was put, whole and in parts; it is put once."""
+        self.send_all(line, remote)
+        for digest in line.blobs.iter_digests():
+            key, data = key_of(digest), frame_of(line, digest)
+            assert remote.put_if_absent(key, data) is False
+            assert remote.get(key) == data
+            assert b"".join(remote.stream(key)) == data
+            assert remote.get_range(key, 5, len(data) - 1) == data[5:-1]
+            found = remote.head(key)
+            assert found is not None
+            assert (found.key, found.size) == (key, len(data))
+            with pytest.raises(RemoteError):
+                remote.get(key, limit=len(data) - 1)
+            with pytest.raises(RemoteError):
+                remote.get_range(key, 5, len(data) + 1)
+
+    def test_gives_back_records(self, line: Store, remote: Remote) -> None:
+        """So does a record, before and after the registry that it leads to is there."""
+        self.send_all(line, remote)
+        for turn in range(2):
+            for key, payload in records_of(line).items():
+                assert remote.get(key) == payload
+                assert remote.put_if_absent(key, payload) is False
+            if not turn:
+                remote.swap(REGISTRY, render(line.state(LINE).document), None)
+
+    def test_tells_what_is_not_there(self, remote: Remote) -> None:
+        """Reading what does not exist says so, and head gives None."""
+        digest = digest_of(b"nothing")
+        keys = [key_of(digest), REGISTRY, f"models/{LINE}/records/0000000001-{digest}.json", "x/y"]
+        for key in keys:
+            assert remote.head(key) is None
+            for call in (remote.get, remote.get_tagged, lambda k: remote.get_range(k, 0, 1)):
+                with pytest.raises(NotFoundError, match=key):
+                    call(key)
+            with pytest.raises(NotFoundError):
+                next(remote.stream(key))
+        for key in BAD_KEYS:
+            for refused in (remote.get, remote.head, lambda k: remote.put_if_absent(k, b"")):
+                with pytest.raises(BadNameError):
+                    refused(key)
+
+    def test_takes_no_frame_that_fails_on_the_way(self, line: Store, remote: Remote) -> None:
+        """What raises in the middle leaves nothing, and then the frame can be put."""
+        digest = max(line.blobs.iter_digests(), key=lambda d: -line.blobs.header(d).depth)
+        data = frame_of(line, digest)
+
+        def raising() -> Iterator[bytes]:
+            yield data[: len(data) // 2]
+            raise NotFoundError("it went away")
+
+        with pytest.raises(NotFoundError):
+            remote.put_if_absent(key_of(digest), MadeContent(len(data), raising))
+        assert remote.head(key_of(digest)) is None
+        assert remote.put_if_absent(key_of(digest), data)
+
+    def test_lists_frames(self, line: Store, remote: Remote) -> None:
+        """A listing has every frame once, with its size, however many answers that takes."""
+        with line.blobs.transaction() as transaction:
+            for number in range(60):
+                transaction.add_bytes(noise(50, number))
+            transaction.publish()
+        self.send_all(line, remote)
+        sizes = {digest: len(frame_of(line, digest)) for digest in line.blobs.iter_digests()}
+        found = {key: size for key, size in there(remote).items() if key in sizes}
+        assert found == sizes
+        keys = [one.key for one in remote.list("blobs")]
+        assert len(keys) == len(set(keys))
+        assert list(remote.list("backups")) == []
+
+    def test_swaps_what_is_expected(self, line: Store, remote: Remote, tmp_path: Path) -> None:
+        """A registry takes the place of the one whose tag it names, and of no other."""
+        first = render(line.state(LINE).document)
+        self.send_all(line, remote)
+        tag = remote.swap(REGISTRY, first, None)
+        assert remote.get_tagged(REGISTRY) == (first, tag)
+        commit_model(line, tmp_path / "run", step=2e-4)
+        second = render(line.state(LINE).document)
+        self.send_all(line, remote)
+        for expected in (None, type(tag)(tag[:-2] + 'x"')):
+            with pytest.raises(ConflictError, match="registry"):
+                remote.swap(REGISTRY, second, expected)
+        assert remote.get(REGISTRY) == first
+        after = remote.swap(REGISTRY, second, tag)
+        assert remote.get_tagged(REGISTRY) == (second, after)
+        commit_model(line, tmp_path / "run", step=3e-4)
+        self.send_all(line, remote)
+        with pytest.raises(ConflictError, match="registry"):
+            remote.swap(REGISTRY, render(line.state(LINE).document), tag)
+        assert remote.get(REGISTRY) == second
+
+    @pytest.mark.parametrize("created", [True, False])
+    def test_has_one_winner_of_a_swap(
+        self, line: Store, remote: Remote, tmp_path: Path, created: bool
+    ) -> None:
+        """Of eight that swap one registry, or create it, one does; the others are told."""
+        tag = None
+        if not created:
+            self.send_all(line, remote)
+            tag = remote.swap(REGISTRY, render(line.state(LINE).document), None)
+        stores = []
+        for number in range(8):
+            shutil.copytree(line.root, tmp_path / f"pusher{number}")
+            stores.append(Store(tmp_path / f"pusher{number}"))
+            commit_model(stores[number], tmp_path / "run", step=1e-3 * (number + 1))
+            self.send_all(stores[number], remote)
+        won: list[bytes] = []
+
+        def run(index: int) -> None:
+            data = render(stores[index].state(LINE).document)
+            with suppress(ConflictError):
+                remote.swap(REGISTRY, data, tag)
+                won.append(data)
+
+        at_once(8, run)
+        assert len(won) == 1
+        assert remote.get(REGISTRY) == won[0]
+
+    def test_is_used_by_many_threads(self, line: Store, remote: Remote) -> None:
+        """Threads that put the same frames at once, and read them, see whole ones only."""
+        digests = sorted(line.blobs.iter_digests(), key=lambda d: line.blobs.header(d).depth)
+
+        def work(_: int) -> None:
+            for digest in digests:
+                remote.put_if_absent(key_of(digest), frame_of(line, digest))
+                assert remote.get(key_of(digest)) == frame_of(line, digest)
+            for key, payload in records_of(line).items():
+                remote.put_if_absent(key, payload)
+                assert remote.get(key) == payload
+
+        at_once(8, work)
+        assert set(digests) <= there(remote).keys()
+
+
+def frame_of(store: Store, digest: Digest) -> bytes:
+    """Return the frame of a blob."""
+    return store.blobs.path(digest).read_bytes()
+
+
+def records_of(store: Store) -> dict[str, bytes]:
+    """Return the records of the one model there is, by the keys that they have at a remote."""
+    chain = store.registry(LINE).records.chain(store.state(LINE).head)
+    return {
+        f"models/{LINE}/records/{seq:010d}-{digest_of(data)}.json": data
+        for seq, data in sorted(chain.items())
+    }

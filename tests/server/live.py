@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from modelstore.server.app import create_app
@@ -35,11 +35,12 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """A server that runs; ``reports`` are the lines that its terminal would show."""
+    """A server that runs; ``reports`` and ``notes`` are what its terminal would show."""
 
     url: str
     port: int
     reports: list[str]
+    notes: list[str] = field(default_factory=list)
 
     def ask(
         self,
@@ -64,14 +65,15 @@ def serving(store: Store, **values: Any) -> Iterator[Live]:
     """Serve a store for the length of the block."""
     settings = ServeSettings(**{"port": 0, **values})
     reports: list[str] = []
+    notes: list[str] = []
     with bind(settings) as listening:
-        running = server(create_app(store, settings, reports.append), settings)
+        running = server(create_app(store, settings, reports.append, notes.append), settings)
         thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]})
         thread.start()
         try:
             while not running.started:
                 time.sleep(0.005)
-            yield Live(url_of(listening, settings), listening.getsockname()[1], reports)
+            yield Live(url_of(listening, settings), listening.getsockname()[1], reports, notes)
         finally:
             running.should_exit = True
             thread.join()

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,27 +15,10 @@ from modelstore.ops.commit import CommitOptions, commit
 from modelstore.server.content import Content
 from modelstore.server.hub import resolve
 from modelstore.store import create
-from tests.cli.program import environment
+from tests.server.clients import HERE, RELEASES, python_with, run, settings_of
 from tests.server.conftest import Scene
-from tests.server.live import Live, serving
+from tests.server.live import serving
 from tests.training.tiny import make_model
-
-HERE = Path(__file__).resolve().parent
-
-RELEASES = ("0.36.2", "1.33.0")
-"""Of huggingface_hub: the last of the two major lines before the one that is installed."""
-
-
-def _environment(live: Live, home: Path) -> dict[str, str]:
-    settings = {"HF_ENDPOINT": live.url, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0"}
-    others = {name: value for name, value in environment().items() if name != "PYTHONPATH"}
-    return {**others, **settings, "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-
-
-def _run(command: list[str], settings: Mapping[str, str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, env=dict(settings), check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout.strip()
 
 
 @pytest.fixture
@@ -65,7 +46,7 @@ def test_the_installed_client_reads_everything(
     pytest.importorskip("huggingface_hub")
     directories = [str(scene.directories[version]) for version in ("v1.0", "v1.1")]
     client = [sys.executable, str(HERE / "hub_client.py"), *directories]
-    assert _run(client, _environment(scene.live, tmp_path))
+    assert run(client, settings_of(scene.live, tmp_path))
     paths = [path for path, start in sent if start == 0]
     assert paths.count("tokenizer.json") == paths.count("README.md") == 1
     assert sent[-1][0] == "model.safetensors"
@@ -104,7 +85,7 @@ def test_a_download_goes_on_where_it_stopped(
     monkeypatch.setattr(resolve, "Content", Breaking)
     with serving(store) as live:
         command = [sys.executable, "-c", _DOWNLOAD, str(tmp_path / "run" / "model.dat")]
-        _run(command, _environment(live, tmp_path / "home"))
+        run(command, settings_of(live, tmp_path / "home"))
     assert sent == [("model.dat", 0), ("model.dat", 10 << 20)]
 
 
@@ -112,14 +93,10 @@ def test_a_download_goes_on_where_it_stopped(
 @pytest.mark.parametrize("release", RELEASES)
 def test_earlier_clients_read_everything(scene: Scene, tmp_path: Path, release: str) -> None:
     """The two major lines before do as well; each is installed for the test."""
-    python = tmp_path / "venv" / "bin" / "python"
-    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
-    pip = [str(python), "-m", "pip", "install", "--quiet", f"huggingface_hub=={release}"]
-    if subprocess.run(pip, capture_output=True, check=False).returncode:
-        pytest.skip(f"needs huggingface_hub {release}, which pip cannot get")
+    python = python_with(release, tmp_path / "venv")
     directories = [str(scene.directories[version]) for version in ("v1.0", "v1.1")]
-    client = [str(python), str(HERE / "hub_client.py"), *directories]
-    assert _run(client, _environment(scene.live, tmp_path / "home")) == release
+    client = [python, str(HERE / "hub_client.py"), *directories]
+    assert run(client, settings_of(scene.live, tmp_path / "home")) == release
 
 
 _LOGITS = """
@@ -149,10 +126,10 @@ def test_transformers_loads_a_version_bit_by_bit(tmp_path: Path) -> None:
     for directory in (tmp_path / "v1.0", tuned):
         commit(store, directory, ModelName("tiny"), CommitOptions(directory.name))
     with serving(store) as live:
-        settings = _environment(live, tmp_path / "home")
+        settings = settings_of(live, tmp_path / "home")
         for version in ("v1.0", "v1.1"):
             command = [sys.executable, "-c", _LOGITS]
-            served = _run([*command, "mstore/tiny", version], settings)
-            local = _run([*command, str(tmp_path / version)], settings)
+            served = run([*command, "mstore/tiny", version], settings)
+            local = run([*command, str(tmp_path / version)], settings)
             assert json.loads(served) == json.loads(local)
         assert len({path.name for path in (tmp_path / "v1.0").glob("*.safetensors")}) > 1

@@ -226,9 +226,13 @@ def test_an_empty_line_is_a_repository_without_files(scene: Scene) -> None:
     scene.store.change(ModelName("empty"), lambda _: Change("init"))
     answer = scene.live.ask("/api/models/empty")
     assert (answer.status, answer.json["siblings"]) == (200, [])
-    assert scene.live.ask("/api/models/empty/tree/main").headers["x-error-code"] == (
-        "RevisionNotFound"
-    )
+    assert scene.live.ask("/api/models/empty/tree/main").json == []
+    for path, code in (
+        ("/empty/resolve/main/config.json", "EntryNotFound"),
+        ("/api/models/empty/tree/v1.0", "RevisionNotFound"),
+        ("/api/models/empty/commits/main", "RevisionNotFound"),
+    ):
+        assert scene.live.ask(path).headers["x-error-code"] == code
 
 
 def test_a_change_of_the_store_is_seen_at_once(tmp_path: Path) -> None:

@@ -179,10 +179,11 @@ def test_a_client_that_pauses_gets_every_byte(
     assert bytes(data) == whole
 
 
-def test_200_slow_connections_leave_room_for_others(scene: Scene) -> None:
+@pytest.mark.parametrize("many", [200, pytest.param(500, marks=pytest.mark.slow)])
+def test_many_slow_connections_leave_room_for_others(scene: Scene, many: int) -> None:
     """With more connections than are kept open, those that ask are served and those that do not go."""
     with serving(scene.store, connections=64) as live, ExitStack() as stack:
-        for number in range(200):
+        for number in range(many):
             data = HEAD if number % 2 else b""
             stack.enter_context(_connect(live, data))
         began = time.monotonic()
@@ -217,7 +218,7 @@ def _start(store: Store, *words: str) -> tuple[subprocess.Popen[str], list[str]]
         env={**environment(), "PYTHONUNBUFFERED": "1"},
     )
     assert process.stdout is not None
-    return process, [process.stdout.readline().strip() for _ in range(1 if words else 3)]
+    return process, [process.stdout.readline().strip() for _ in range(1 if words else 4)]
 
 
 def _ask(url: str, path: str) -> int:
@@ -228,7 +229,7 @@ def _ask(url: str, path: str) -> int:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_ends_it_quietly(scene: Scene, number: int) -> None:
     """It says what to export and an example; and at the end that it stopped, with code 0."""
-    process, (serving, export, example) = _start(scene.store)
+    process, (serving, page, export, example) = _start(scene.store)
     url = export.removeprefix("export HF_ENDPOINT=")
     with process:
         assert _ask(url, "/api/models") == 200
@@ -236,6 +237,7 @@ def test_ctrl_c_ends_it_quietly(scene: Scene, number: int) -> None:
         _, err = process.communicate(timeout=30)
     assert (process.returncode, err.strip()) == (0, "stopped")
     assert serving.endswith(f"at {url}; Ctrl-C ends it")
+    assert page == f"in a browser: {url}/"
     assert example == "hf download mstore/llama_1b --revision v1.1"
 
 

@@ -266,3 +266,53 @@ def test_a_bug_is_not_shown_to_clients(tmp_path: Path, monkeypatch: pytest.Monke
         assert answer.status == 500
         assert b"/some/place" not in answer.body
         assert live.reports == ["GET /api/models: RuntimeError: in /some/place"]
+
+
+# --- the keys of a remote
+
+
+@pytest.mark.parametrize("separator", SEPARATORS)
+def test_no_key_leads_out_of_the_store(scene: Scene, separator: str) -> None:
+    """The face that is a remote has exactly its keys, whatever a way up is spelt like."""
+    (scene.store.root.parent / "secret.txt").write_text("SECRET")
+    for up in UP:
+        for depth in (1, 3, 6):
+            climb = (up + separator) * depth
+            for path in (
+                f"/blobs/{climb}secret.txt",
+                f"/blobs/00/{climb}secret.txt",
+                f"/models/{climb}secret.txt/registry.json",
+                f"/models/llama_1b/records/{climb}secret.txt",
+                f"/models/{climb}registry.json",
+                f"/models.json{separator}{climb}secret.txt",
+            ):
+                answer = _raw(scene.live, path)
+                assert answer.status in (400, 404), path
+                assert b"SECRET" not in answer.body
+            listed = scene.live.ask(f"/api/mstore/keys?prefix={climb.replace(chr(92), '%5c')}")
+            assert listed.status in (200, 400)
+            assert listed.json.get("keys", []) == []
+
+
+@pytest.mark.parametrize(
+    "query", ["after=%00", "after=~&prefix=blobs", "prefix=blobs&after=" + "a" * 9000]
+)
+def test_a_listing_can_be_asked_for_anything(scene: Scene, query: str) -> None:
+    """Whatever it is to begin after, the answer is a list of keys."""
+    assert isinstance(scene.live.ask(f"/api/mstore/keys?{query}").json["keys"], list)
+
+
+def test_tokens_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By digests of one length, and by the function that is there for it."""
+    compared: list[tuple[str, str]] = []
+
+    def compare(one: str, other: str) -> bool:
+        compared.append((one, other))
+        return one == other
+
+    monkeypatch.setattr("hmac.compare_digest", compare)
+    settings = ServeSettings(token=TOKEN)
+    assert is_token(TOKEN, settings)
+    for said in ("", "x", TOKEN[:-1], "\ud800", TOKEN + "x" * 9999):
+        assert not is_token(said, settings)
+    assert {len(one) for pair in compared for one in pair} == {64}

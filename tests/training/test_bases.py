@@ -11,9 +11,10 @@ import pytest
 from modelstore.errors import IntegrityError, NotFoundError, RemoteError, UsageError
 from modelstore.names import ModelName
 from modelstore.ops.commit import CommitOptions, commit
+from modelstore.ops import ollama
 from modelstore.ops.init import init
 from modelstore.store import Store, create
-from modelstore.training import gguf, hub, ollama
+from modelstore.training import gguf, hub
 from modelstore.training.base import digest_of_base, open_base
 from modelstore.training.start import Start, find_start, laid_out
 from tests.training.gguf_file import make_gguf

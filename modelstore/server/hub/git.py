@@ -1,7 +1,7 @@
 """The names that git would give what a version holds, which clients compare with their own.
 
-A file of a version is an LFS file if it holds weights or has no SHA-1: then its name is that of its
-pointer, and the SHA-256 says what is in it. Formats: git's objects, and the pointer of Git LFS 1.
+The name of an LFS file is that of its pointer, and the SHA-256 says what is in it.
+Formats: git's objects, and the pointer of Git LFS 1.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from modelstore.manifest import FileEntry
+from modelstore.ops.hub_names import WEIGHTS, content_name, is_lfs
 
-WEIGHTS = (".safetensors", ".gguf", ".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".onnx")
-"""Endings of files that are LFS files however small they are."""
+__all__ = ["WEIGHTS", "Directory", "directories", "etag", "is_lfs", "oid", "pointer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +29,6 @@ class Directory:
     oid: str
 
 
-def is_lfs(file: FileEntry) -> bool:
-    """Tell whether clients take a file for one of Git LFS."""
-    return not file.git_sha1 or file.path.lower().endswith(WEIGHTS)
-
-
 def pointer(file: FileEntry) -> bytes:
     """Return what git itself would hold of an LFS file."""
     text = "version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize {}\n"
@@ -47,7 +42,7 @@ def oid(file: FileEntry) -> str:
 
 def etag(file: FileEntry) -> str:
     """Return the entity tag of a file, which is a digest of its content, with quotes."""
-    return f'"{file.sha256 if is_lfs(file) else file.git_sha1}"'
+    return f'"{content_name(file)}"'
 
 
 def directories(files: Iterable[FileEntry]) -> list[Directory]:

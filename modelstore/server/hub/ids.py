@@ -7,22 +7,28 @@ from dataclasses import dataclass
 from starlette.requests import Request
 
 from modelstore.errors import BadNameError, NotFoundError
-from modelstore.hashing import Digest
 from modelstore.manifest import FileEntry, Manifest
 from modelstore.names import ACTIVE, ModelName, is_model
+from modelstore.ops.hub_names import MAIN, OWNER, commit_id, shorten
 from modelstore.ops.resolve import Resolved, resolve
 from modelstore.server.context import Context
 from modelstore.server.errors import Refused
-from modelstore.state import Entry
 
-OWNER = "mstore"
-"""The namespace that every line is in, for clients that want one."""
+__all__ = [
+    "MAIN",
+    "NO_COMMIT",
+    "OWNER",
+    "Found",
+    "commit_id",
+    "find",
+    "find_model",
+    "is_empty",
+    "repo_of",
+    "shorten",
+]
 
-MAIN = "main"
-"""The revision that clients ask for unless told otherwise; it is ACTIVE."""
-
-_COMMIT_DIGITS = 40
-"""Of an id: clients take longer ones for no commit."""
+NO_COMMIT = "0" * 40
+"""The id of the commit that a repository has before its first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +67,6 @@ class Found:
         return found
 
 
-def commit_id(entry: Entry) -> str:
-    """Return the id of a version for clients: the first 40 digits of its own, "" where it has none."""
-    return shorten(entry.id) if entry.id is not None else ""
-
-
-def shorten(digest: Digest) -> str:
-    """Return the id of the version ``digest`` for clients."""
-    return digest[:_COMMIT_DIGITS]
-
-
 def repo_of(request: Request) -> str:
     """Return the id of the repository, as it was asked for."""
     owner, model = request.path_params.get("owner"), request.path_params["model"]
@@ -92,6 +88,11 @@ def find_model(context: Context, request: Request) -> ModelName:
     return name
 
 
+def is_empty(context: Context, model: ModelName) -> bool:
+    """Tell whether a line has no version yet."""
+    return not context.store.state(model).document["versions"]
+
+
 def find(context: Context, request: Request) -> Found:
     """Return the version that a request is about; ACTIVE where it names none.
 
@@ -100,6 +101,10 @@ def find(context: Context, request: Request) -> Found:
     """
     model = find_model(context, request)
     revision = request.path_params.get("revision", MAIN)
+    if revision == MAIN and is_empty(context, model):
+        # a repository without a commit has no files; that it is there must stay clear
+        code = "EntryNotFound" if "path" in request.path_params else "RevisionNotFound"
+        raise Refused(404, f"{model} has no versions yet", code, {"X-Repo-Commit": NO_COMMIT})
     try:
         resolved = resolve(context.store, f"{model}@{ACTIVE if revision == MAIN else revision}")
         manifest = context.manifest(model, resolved.entry)

@@ -15,9 +15,8 @@ from modelstore.manifest import FileEntry, Manifest
 from modelstore.server.context import Context
 from modelstore.server.hub import git
 from modelstore.server.hub.commits import made_at
-from modelstore.server.hub.ids import OWNER, Found, find, find_model, repo_of
+from modelstore.server.hub.ids import MAIN, NO_COMMIT, OWNER, Found, find, find_model, repo_of
 
-_NO_COMMIT = "0" * 40
 _MOST_CONFIG = 1 << 20  # bytes of a config.json that is looked into
 
 _TASKS = {
@@ -44,8 +43,8 @@ async def listing(context: Context, request: Request) -> Response:
 
 def _info(context: Context, request: Request) -> dict[str, Any]:
     state = context.store.state(find_model(context, request))
-    if not state.document["versions"] and "revision" not in request.path_params:
-        return _described(repo_of(request), _NO_COMMIT)
+    if not state.document["versions"] and _of_main(request):
+        return _described(repo_of(request), NO_COMMIT)
     found = find(context, request)
     return {
         **_described(found.repo, found.commit),
@@ -53,6 +52,10 @@ def _info(context: Context, request: Request) -> dict[str, Any]:
         "lastModified": made_at(found.resolved.entry),
         "createdAt": made_at(state.entries()[0]),
     }
+
+
+def _of_main(request: Request) -> bool:
+    return bool(request.path_params.get("revision", MAIN) == MAIN)
 
 
 def _listing(context: Context, search: str | None) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The routes of the Hub's face that read."""
+"""The routes of the Hub's face."""
 
 from __future__ import annotations
 
@@ -10,8 +10,13 @@ from starlette.routing import Route
 
 from modelstore.server.context import Context
 from modelstore.server.hub.account import validate_yaml, whoami
+from modelstore.server.hub.branches import create_branch, create_tag, delete_ref
+from modelstore.server.hub.commit import commit
+from modelstore.server.hub.create import create, delete, refuse
 from modelstore.server.hub.info import info, listing
+from modelstore.server.hub.lfs import batch, put, xet_token
 from modelstore.server.hub.paths import paths_info
+from modelstore.server.hub.preupload import preupload
 from modelstore.server.hub.refs import commits, refs
 from modelstore.server.hub.resolve import resolve
 from modelstore.server.hub.tree import tree
@@ -28,6 +33,17 @@ _OF_A_REPO: tuple[tuple[str, str, Answer], ...] = (
     ("GET", "/api/models/{repo}/refs", refs),
     ("GET", "/api/models/{repo}/commits/{{revision}}", commits),
     ("POST", "/api/models/{repo}/paths-info/{{revision}}", paths_info),
+    ("POST", "/api/models/{repo}/preupload/{{revision}}", preupload),
+    ("GET", "/api/models/{repo}/xet-write-token/{{revision}}", xet_token),
+    ("POST", "/{repo}.git/info/lfs/objects/batch", batch),
+    ("POST", "/api/models/{repo}/commit/{{revision}}", commit),
+    ("POST", "/api/models/{repo}/tag/{{revision}}", create_tag),
+    ("POST", "/api/models/{repo}/branch/{{name}}", create_branch),
+    ("DELETE", "/api/models/{repo}/tag/{{name}}", delete_ref),
+    ("DELETE", "/api/models/{repo}/branch/{{name}}", delete_ref),
+    ("PUT", "/api/models/{repo}/settings", refuse),
+    ("POST", "/api/models/{repo}/discussions", refuse),
+    ("POST", "/api/models/{repo}/super-squash/{{revision}}", refuse),
     ("GET", "/{repo}/resolve/{{revision}}/{{path:path}}", resolve),
     ("GET", "/{repo}/raw/{{revision}}/{{path:path}}", resolve),
     ("GET", "/api/models/{repo}", info),
@@ -38,6 +54,10 @@ _OF_ALL: tuple[tuple[str, str, Answer], ...] = (
     ("GET", "/api/models", listing),
     ("GET", "/api/whoami-v2", whoami),
     ("POST", "/api/validate-yaml", validate_yaml),
+    ("POST", "/api/repos/create", create),
+    ("DELETE", "/api/repos/delete", delete),
+    ("POST", "/api/repos/move", refuse),
+    ("PUT", "/uploads/{model}/{oid}", put),
 )
 
 

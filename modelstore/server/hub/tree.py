@@ -14,7 +14,7 @@ from modelstore.server.context import Context
 from modelstore.server.errors import Refused
 from modelstore.server.hub import git
 from modelstore.server.hub.commits import as_last_commit
-from modelstore.server.hub.ids import Found, find
+from modelstore.server.hub.ids import MAIN, Found, find, find_model, is_empty
 
 PAGE = 1000
 """Rows of one answer; the header Link says where the next ones are."""
@@ -28,9 +28,11 @@ async def tree(context: Context, request: Request) -> Response:
 
 
 def _tree(context: Context, request: Request) -> Response:
-    found = find(context, request)
     query = request.query_params
     path = request.path_params.get("path", "").strip("/")
+    if not path and _is_unborn(context, request):
+        return JSONResponse([])
+    found = find(context, request)
     rows = entries(
         found, path, recursive=is_yes(query.get("recursive")), expand=is_yes(query.get("expand"))
     )
@@ -40,6 +42,12 @@ def _tree(context: Context, request: Request) -> Response:
         following = urlencode({**query, "cursor": begin + PAGE})
         headers["Link"] = f'<{request.url.replace(query=following)}>; rel="next"'
     return JSONResponse(rows[begin : begin + PAGE], headers=headers)
+
+
+def _is_unborn(context: Context, request: Request) -> bool:
+    """Tell whether a request is about the main branch of a line that has no version yet."""
+    revision = request.path_params["revision"]
+    return bool(revision == MAIN) and is_empty(context, find_model(context, request))
 
 
 def is_yes(text: str | None) -> bool:

@@ -105,9 +105,11 @@ class LogAxis:
 
     def label(self, value: float) -> str:
         """Return ``value`` as it is written beside a tick."""
-        return f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e") if (
-            value < 1e-3 or value >= 1e5
-        ) else f"{value:.12g}"
+        return (
+            f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
+            if (value < 1e-3 or value >= 1e5)
+            else f"{value:.12g}"
+        )
 
     def share(self, value: float) -> float:
         """Return where ``value`` lies, 0 at the start and 1 at the stop."""

@@ -35,7 +35,7 @@ _STEP = 24.0  # of the legend
 _WIDEST_SCALE = 1e6  # of the largest change over the least that has a colour of its own
 _MOST_NAMED = 4  # tensors of a cell that are told one by one
 
-_GLYPHS = {ADDED: "+", REMOVED: "−", REPLACED: "≠", PACKED: "~"}  # noqa: RUF001
+_GLYPHS = {ADDED: "+", REMOVED: "−", REPLACED: "≠", PACKED: "~"}
 _MEANINGS = {
     UNCHANGED: "unchanged",
     ADDED: "added",
@@ -84,7 +84,9 @@ class _Drawing:
         self._turned = any(label > self._wide - 6 for label in labels)
         self._heads = _heads_height(labels, turned=self._turned)
         overhang = self._wide / 2 + labels[-1] * math.cos(math.radians(_TURN)) if labels else 0.0
-        right = self._left + self._grid + max(_RIGHT, overhang - self._wide + 8 if self._turned else 0)
+        right = (
+            self._left + self._grid + max(_RIGHT, overhang - self._wide + 8 if self._turned else 0)
+        )
         legend = 20 + _STEP * STEPS + 40 + 150 * math.ceil(len(self._others()) / 2)
         self._full = max(right, legend, 480.0)
         self._top = 118.0 + self._heads

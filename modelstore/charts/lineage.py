@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from modelstore.charts.parts import Chart, circle, hover, link, rect, short, shortened, text, width_of
+from modelstore.charts.parts import (
+    Chart,
+    circle,
+    hover,
+    link,
+    rect,
+    short,
+    shortened,
+    text,
+    width_of,
+)
 from modelstore.charts.style import COLOURS
 
 MOST_NODES = 200
@@ -108,7 +118,9 @@ class _Drawing:
         count = sum(not node.outside for node in self._rows)
         told = f"{count} version{'' if count == 1 else 's'}, newest first"
         parts = [text(20, 28, self._title, "ms-title"), text(20, 46, told, "ms-small")]
-        parts += [self._edge(child, parent) for child in self._parents for parent in self._parents[child]]
+        parts += [
+            self._edge(child, parent) for child in self._parents for parent in self._parents[child]
+        ]
         parts += [self._node(node) for node in self._rows]
         height = _TOP + _ROW * len(self._rows) + 8
         said = "; ".join(self._said())

@@ -122,7 +122,10 @@ class MetricPoint:
 def metric_chart(title: str, points: Sequence[MetricPoint]) -> Chart:
     """Return a metric across versions, oldest first; where versions lack it the line is broken."""
     known = [
-        (float(n), point.value if point.value is not None and abs(point.value) <= _LARGEST else None)
+        (
+            float(n),
+            point.value if point.value is not None and abs(point.value) <= _LARGEST else None,
+        )
         for n, point in enumerate(points)
     ]
     values = [value for _, value in known if value is not None]

@@ -99,7 +99,7 @@ def stroke(kind: str, x1: float, y1: float, x2: float, y2: float) -> str:
     return f'<line class="{kind}" {start} x2="{short(x2)}" y2="{short(y2)}"/>'
 
 
-def rect(
+def rect(  # noqa: PLR0913  (an element has the attributes it has)
     kind: str, x: float, y: float, width: float, height: float, round_: float = 0, more: str = ""
 ) -> str:
     """Return a rectangle of a class, with further elements within."""

@@ -68,7 +68,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "clone": ("clone", "Make a new store of what a remote has"),
     "export": ("export", "Write a version as Hugging Face, Ollama or an OCI registry have it"),
     "import": ("import_", "Make a version of what Hugging Face or Ollama have on this machine"),
-    "serve": ("serve", "Let Hugging Face clients load from the store"),
+    "serve": ("serve", "Let Hugging Face clients load from the store, and browsers show it"),
     "doctor": ("doctor", "Check the environment: packages, file system, locks"),
     "completion": ("completion", "Print the shell's completion script"),
     "help": ("help_", "Show the help of mstore or of a command"),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
-from modelstore.cli import common, complete, output
+from modelstore.cli import common, complete, output, pictures
+from modelstore.ops.change_map import change_chart
 from modelstore.ops.diff import Difference, FileChange, Pair, TensorChange
 from modelstore.ops.diff import diff as compare
 from modelstore.ops.resolve import Context, resolve
@@ -34,11 +36,12 @@ _MARKS = {"added": "+", "removed": "-"}
     "--all", "all_", is_flag=True, help="Show every changed tensor, and parameters that are equal."
 )
 @click.option("--exit-code", is_flag=True, help="Exit with 1 if a file differs.")
+@pictures.option("where tensors differ, layer by module,")
 @common.store_options
 @common.silent_option("Print nothing; for --exit-code.")
 @common.json_option
 @click.pass_context
-def diff(
+def diff(  # noqa: PLR0913  (one argument an option)
     ctx: click.Context,
     /,
     before: str,
@@ -46,6 +49,7 @@ def diff(
     top: int,
     all_: bool,
     exit_code: bool,
+    svg: Path | None,
     **sections: bool,
 ) -> int:
     """Compare version A with version B (default: ACTIVE of the same model).
@@ -55,16 +59,20 @@ def diff(
     Marks: M modified, + or A added, - or D removed.
     """
     chosen = common.settings(ctx)
+    pictures.check(svg, json=chosen.json)
     store = chosen.open()
     wanted = [name for name in _SECTIONS if sections[name]] or list(_SECTIONS)
     old = resolve(store, before, chosen.context())
     new = resolve(store, after or "ACTIVE", Context(model=old.model))
     with output.progress(chosen) as progress:
-        found = compare(store, old, new, tensors="tensors" in wanted, progress=progress)
+        tensors = "tensors" in wanted or svg is not None
+        found = compare(store, old, new, tensors=tensors, progress=progress)
     if chosen.json:
         output.emit("diff", _as_json(found, wanted))
-    elif not chosen.quiet:
+    elif not chosen.quiet and str(svg) != "-":
         _show(found, wanted, top, all_=all_)
+    if svg is not None:
+        pictures.write(change_chart(found), svg)
     return int(exit_code and not found.same_content)
 
 

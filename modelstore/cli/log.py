@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
-from modelstore.cli import common, complete, output
+from modelstore.cli import common, complete, output, pictures
 from modelstore.names import printable
 from modelstore.ops.graph import graph
 from modelstore.ops.history import History
@@ -20,20 +21,32 @@ from modelstore.ops.history import log as read
 )
 @click.option("--oneline", is_flag=True, help="One line per version.")
 @click.option("--graph", "draw", is_flag=True, help="Draw which version descends from which.")
+@pictures.option("metrics across versions, and what each cost,")
 @common.store_options
 @common.json_option
 @click.pass_context
-def log(ctx: click.Context, ref: str, limit: int | None, oneline: bool, draw: bool) -> None:
+def log(
+    ctx: click.Context, ref: str, limit: int | None, oneline: bool, draw: bool, svg: Path | None
+) -> None:
     """Show the history, newest first.
 
     With REF, that version and what it descends from; without, one model after the other.
     """
     chosen = common.settings(ctx)
+    pictures.check(svg, json=chosen.json)
     histories = read(chosen.open(), ref, limit=limit, context=chosen.context())
+    if svg is not None:
+        from modelstore.ops.history_chart import history_chart  # not for those who only read
+
+        pictures.write(history_chart(histories), svg)
     if chosen.json:
         rows = [h.description.row(entry) for h in histories for entry in h.entries]
         output.emit("log", rows)
-        return
+    elif svg is None:
+        _show(histories, oneline=oneline, draw=draw)
+
+
+def _show(histories: list[History], *, oneline: bool, draw: bool) -> None:
     output.notices([history.state for history in histories])
     shown = [history for history in histories if history.entries]
     for number, history in enumerate(shown):

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from modelstore.charts import Chart, heat_map
 from modelstore.charts.changes import (
     ADDED,
     CHANGED,
@@ -61,6 +62,11 @@ def change_map(found: Difference) -> ChangeMap:
         cells=tuple(sorted(cells, key=lambda cell: (cell.row, cell.column or 0))),
         measure="share of bytes changed" if by_share else "relative L2 change",
     )
+
+
+def change_chart(found: Difference) -> Chart:
+    """Return a picture of how the tensors of two versions differ."""
+    return heat_map(f"Change of tensors, {found.before} to {found.after}", change_map(found))
 
 
 def _figures(change: TensorChange) -> TensorFigures:

@@ -242,8 +242,7 @@ def _layer_rows(layered: Mapping[str, _Parts]) -> _Rows:
         heads.append(Head(label, ".".join((*stack, label)), groups[stack]))
     place = {key: number for number, key in enumerate(order)}
     of = {
-        name: place[stacks.index(one.stack), one.layer // together]
-        for name, one in layered.items()
+        name: place[stacks.index(one.stack), one.layer // together] for name, one in layered.items()
     }
     return heads, of
 

@@ -30,13 +30,15 @@ NEEDED = {
     "remote": ("list",),
     "clone": ("there",),
     "restore": ("there", "here"),
+    "export": ("v1.0", "--to", "hf-cache"),
+    "import": ("hf:owner/name",),
 }
 """The arguments that a command cannot do without."""
 
 STORELESS = {"init", "completion", "help", "doctor", "clone", "restore"}
 TAKES_A_REF = (
     *("log", "show", "set-active", "note", "checkout", "path", "diff", "verify", "du"),
-    *("rm", "undelete"),
+    *("rm", "undelete", "export"),
 )
 TAKES_A_MODEL = ("use", "list", "active", "rollback", "status")
 

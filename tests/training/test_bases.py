@@ -10,8 +10,8 @@ import pytest
 
 from modelstore.errors import IntegrityError, NotFoundError, RemoteError, UsageError
 from modelstore.names import ModelName
-from modelstore.ops.commit import CommitOptions, commit
 from modelstore.ops import ollama
+from modelstore.ops.commit import CommitOptions, commit
 from modelstore.ops.init import init
 from modelstore.store import Store, create
 from modelstore.training import gguf, hub

@@ -13,14 +13,11 @@ from modelstore.charts import (
     MetricPoint,
     Node,
     cost_bars,
-    heat_map,
     line_chart,
     lineage,
     metric_chart,
 )
 from modelstore.curve import CurvePoint
-from modelstore.ops.change_map import change_map
-from modelstore.ops.diff import Difference
 from modelstore.server.pages.rendering import segment
 from modelstore.server.pages.rows import Row, is_number
 
@@ -78,12 +75,6 @@ def _note(row: Row) -> str:
     said = row.message.strip().partition("\n")[0]
     named = ", ".join(row.aliases)
     return " · ".join(part for part in (named, said) if part)
-
-
-def heat(difference: Difference) -> Chart:
-    """Return how the tensors of two versions differ, layer by module."""
-    title = f"Change of tensors, {difference.before} to {difference.after}"
-    return heat_map(title, change_map(difference))
 
 
 def curves(found: Mapping[str, Curve]) -> Chart:

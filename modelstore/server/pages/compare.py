@@ -12,10 +12,10 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from modelstore.errors import StoreError
+from modelstore.ops.change_map import change_chart
 from modelstore.ops.diff import MODIFIED, Difference, TensorChange, diff
 from modelstore.ops.resolve import resolve
 from modelstore.server.context import Context
-from modelstore.server.pages import charting
 from modelstore.server.pages.finding import Found, find_model, version_url
 from modelstore.server.pages.rendering import query, render
 from modelstore.server.pages.rows import Rows
@@ -153,7 +153,7 @@ def _drawn(difference: Difference) -> dict[str, Any]:
     rows = sorted(difference.tensors, key=lambda change: _natural(change.name))
     return {
         "difference": difference,
-        "heat": charting.heat(difference) if difference.tensors else "",
+        "heat": change_chart(difference) if difference.tensors else "",
         "tensors": rows[:_MOST_TENSORS],
         "left_out": len(rows) - len(rows[:_MOST_TENSORS]),
         "sums": _sums(difference.tensors, difference.same_tensors),

@@ -26,6 +26,7 @@ import many_versions
 import measure
 import memory
 import page
+import serve
 import side_by_side
 import start_up
 import store_size
@@ -48,6 +49,7 @@ NAMES = (
     "targets",
     "memory",
     "backups",
+    "serve",
 )
 """Every benchmark, in the order they run."""
 
@@ -67,6 +69,7 @@ def main() -> None:
         "targets": lambda: Targets(work, histories, options.rounds).report(),
         "memory": lambda: memory.report(work, options.size),
         "backups": lambda: backups.report(work, histories),
+        "serve": lambda: serve.report(work, histories, options.rounds),
     }
     print(machine(), flush=True)
     failed = []

@@ -72,6 +72,8 @@ class Trial:
 
 def report(work: Path, histories: Histories, rounds: int) -> str:
     """Return the table for the first two versions of the largest history."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:_CORES])
     history = beginning(histories.named("big"), 2)
     root = work / "serve"
     shutil.rmtree(root, ignore_errors=True)
@@ -193,15 +195,3 @@ def _row(version: str, trial: Trial) -> tuple[str, ...]:
         f"{trial.peak / 1e6:,.0f} MB",
         f"{'yes' if held else '**no**'} ({wanted})",
     )
-
-
-def main() -> None:
-    """Run this benchmark alone, with the client and what it starts on two cores."""
-    work = Path(__file__).resolve().parent.parent / "build" / "bench"
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:_CORES])
-    print(report(work, Histories(work), 5))
-
-
-if __name__ == "__main__":
-    main()

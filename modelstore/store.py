@@ -263,7 +263,7 @@ def create(root: Path) -> Store:
     Raises:
         ConflictError: ``root`` lies within another store.
     """
-    outer = next((parent for parent in root.absolute().parents if (parent / META).is_dir()), None)
+    outer = next((parent for parent in _absolute(root).parents if (parent / META).is_dir()), None)
     if outer is not None:
         raise ConflictError(f"'{root}' lies within the store '{outer}'", f"use: mstore -C {outer}")
     disk.make_dir(root)
@@ -279,7 +279,7 @@ def find(start: Path) -> Path:
     Raises:
         NoStoreError: there is none.
     """
-    start = start.absolute()
+    start = _absolute(start)
     if not start.exists():  # a mistyped name must not find the store beside it
         raise NoStoreError(f"there is no directory '{start}'", f"make a store: mstore init {start}")
     places = [start, *start.parents]
@@ -291,6 +291,11 @@ def find(start: Path) -> Path:
             if is_store(candidate):
                 return candidate
     raise _no_store(*places)
+
+
+def _absolute(path: Path) -> Path:
+    """Return a path whose parents are the directories above it, which `..` would hide."""
+    return path.resolve() if ".." in path.parts else path.absolute()
 
 
 def now() -> str:

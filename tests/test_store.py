@@ -83,6 +83,18 @@ def test_a_store_within_a_store_is_refused(store: Store) -> None:
         assert not inner.exists()
 
 
+def test_dots_lead_out_of_a_store(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path from within a store to a place beside it is of that place."""
+    monkeypatch.chdir(store.root)
+    beside = Path("../beside")
+    with pytest.raises(NoStoreError):
+        find(beside)
+    assert create(beside).root.resolve() == store.root.parent / "beside"
+    assert find(beside) == store.root.parent / "beside"
+    with pytest.raises(ConflictError, match="lies within the store"):
+        create(Path("../tuned_models/inner"))
+
+
 def test_a_file_cannot_become_a_store(tmp_path: Path) -> None:
     """The error names it."""
     (tmp_path / "f").write_bytes(b"")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Callable
+from pathlib import Path
 
 import click
 
@@ -14,6 +16,7 @@ from modelstore.ops.resolve import resolve
 from modelstore.server.settings import HOST, PORT, ServeSettings
 from modelstore.store import Store
 
+_VARIABLE = "MSTORE_TOKEN"
 _MADE = "made"
 """What --token without a value stands for."""
 
@@ -32,7 +35,7 @@ _MADE = "made"
     is_flag=False,
     flag_value=_MADE,
     default="",
-    envvar="MSTORE_TOKEN",
+    envvar=_VARIABLE,
     metavar="[TOKEN]",
     help="Let those who have it make changes, and read from other machines; without a value one "
     "is made.",
@@ -73,6 +76,8 @@ def serve(  # noqa: PLR0913  (one argument an option)
     from modelstore.server.app import create_app
     from modelstore.server.running import bind, run
 
+    if token == _MADE:
+        token = os.environ.get(_VARIABLE, "") or _MADE
     made = token == _MADE
     token = f"hf_{secrets.token_hex(20)}" if made else token
     settings = ServeSettings(host, port, token, read_only, allow_pickle, names)
@@ -80,24 +85,30 @@ def serve(  # noqa: PLR0913  (one argument an option)
     keep_freed()
     with bind(settings) as listening:
         app = create_app(store, settings, output.warn, None if chosen.quiet else output.say)
-        started = _announce(store, token if made else "", quiet=chosen.quiet)
+        started = _announce(store, settings, token if made else "", quiet=chosen.quiet)
         run(app, settings, listening, started)
     if not chosen.quiet:
         output.hint("stopped")
 
 
-def _announce(store: Store, token: str, *, quiet: bool) -> Callable[[str], None]:
+def _announce(
+    store: Store, settings: ServeSettings, token: str, *, quiet: bool
+) -> Callable[[str], None]:
     """Return what says how to load from the server; with the token where one was made."""
 
     def announce(url: str) -> None:
         if quiet:
             output.say(url)
             return
-        output.say(f"serving {output.place(store.root)} at {url}; Ctrl-C ends it")
+        here = store.root.absolute() == Path.cwd()
+        root = store.root.absolute() if here else output.place(store.root)
+        output.say(f"serving {root} at {url}; Ctrl-C ends it")
         output.say(f"  in a browser: {url}/{f'sign-in?token={token}' if token else ''}")
         output.say(f"  export HF_ENDPOINT={url}")
         if token:
             output.say(f"  export HF_TOKEN={token} MSTORE_TOKEN={token}")
+        elif settings.may_write:
+            output.say(f"  it takes changes from whoever has its token ({_VARIABLE}, HF_TOKEN)")
         output.say(f"  hf download {_example(store)}")
 
     return announce

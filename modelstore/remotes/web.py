@@ -176,10 +176,12 @@ class WebRemote:
             with self._client.stream(method, f"{self.shown}/{path}", **options) as response:
                 yield response
         except (httpx2.TransportError, httpx2.StreamError) as error:
-            raise PassingError(
-                f"'{self.shown}' failed: {type(error).__name__}",
-                "check the connection and run the command again",
-            ) from error
+            how = f"'{self.shown}' failed: {type(error).__name__}"
+            if isinstance(error, httpx2.ConnectError):
+                how = f"nothing answers at '{self.shown}'"
+            elif isinstance(error, httpx2.TimeoutException):
+                how = f"'{self.shown}' says nothing any more"
+            raise PassingError(how, "check the connection and run the command again") from error
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise RemoteError(f"'{self.shown}' failed: {type(error).__name__}") from error
 

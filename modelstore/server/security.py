@@ -23,6 +23,7 @@ from starlette.responses import Response
 
 from modelstore.hashing import digest_of
 from modelstore.server.errors import Refused, refusal
+from modelstore.server.limits import HEAD_BYTES
 from modelstore.server.permits import Permits
 from modelstore.server.sessions import Sessions
 from modelstore.server.settings import ServeSettings, is_loopback
@@ -105,6 +106,7 @@ class Guard:
             await send(message)
 
         try:
+            _check_head(scope)
             self._check(scope, Headers(scope=scope))
             await self._app(scope, receive, sending)
         except Exception as error:
@@ -182,6 +184,14 @@ def is_token(said: str, settings: ServeSettings) -> bool:
 
 def _unknown(message: str) -> Refused:
     return Refused(401, message, headers={"WWW-Authenticate": 'Basic realm="mstore"'})
+
+
+def _check_head(scope: Mapping[str, Any]) -> None:
+    """Hold a head that came at once to the limit that uvicorn has for those that come in parts."""
+    size = len(scope.get("raw_path") or b"") + len(scope.get("query_string") or b"")
+    size += sum(len(name) + len(value) + 4 for name, value in scope["headers"])
+    if size > HEAD_BYTES:
+        raise Refused(431, f"the head of the request has over {HEAD_BYTES} bytes")
 
 
 def _check_origin(headers: Headers, host: str) -> None:

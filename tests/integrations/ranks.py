@@ -138,4 +138,5 @@ def die(store: str) -> None:
 if __name__ == "__main__":
     dist.init_process_group("gloo")
     {"save": save, "load": load, "apart": apart, "die": die}[sys.argv[1]](sys.argv[2])
+    dist.barrier()  # a rank that leaves early can abort in the threads of gloo
     dist.destroy_process_group()

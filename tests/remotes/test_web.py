@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
@@ -116,6 +117,16 @@ def test_a_stream_goes_on_where_it_stopped(remote: WebRemote, proxy: Proxy, fill
     proxy.begin(lambda number, request: Fault(reset_reply_at=150_000))
     assert b"".join(remote.stream("v")) == noise(1_000_000)
     assert len(proxy.requests) in range(7, 12)
+
+
+def test_where_no_server_is_nothing_answers(tmp_path: Path) -> None:
+    """The error says it in words, and what to look at."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    remote = WebRemote(f"http://127.0.0.1:{port}", tries=1)
+    with pytest.raises(RemoteError, match=f"nothing answers at 'http://127.0.0.1:{port}'"):
+        remote.get("v")
+    remote.close()
 
 
 def test_a_server_that_stays_down_is_told(proxy: Proxy, fill: Fill) -> None:

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -74,6 +74,18 @@ def test_a_head_that_is_too_long_is_refused(scene: Scene) -> None:
         except ConnectionError:
             pass
         assert _hangs_up(connection)
+    assert scene.live.ask("/api/models").status == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "headers"), [("/api/models", {"X-Long": "a" * 100_000}), ("/" + "a" * 100_000, {})]
+)
+def test_a_head_that_comes_at_once_is_no_longer(
+    scene: Scene, path: str, headers: dict[str, str]
+) -> None:
+    """A line or a field of 100 kB is as much too long if no part of it is missing."""
+    with suppress(ConnectionError):  # it may hang up while we are sending
+        assert scene.live.ask(path, headers=headers).status in {400, 431}
     assert scene.live.ask("/api/models").status == 200
 
 
@@ -207,7 +219,9 @@ def test_200_slow_downloads_leave_room_for_others(big: Store) -> None:
 # --- the process
 
 
-def _start(store: Store, *words: str) -> tuple[subprocess.Popen[str], list[str]]:
+def _start(
+    store: Store, *words: str, lines: int = 4, **variables: str
+) -> tuple[subprocess.Popen[str], list[str]]:
     """Start a server and return what it has said when it is ready, a line each."""
     command = [sys.executable, "-m", "modelstore", "-C", str(store.root), "serve", "--port", "0"]
     process = subprocess.Popen(
@@ -215,10 +229,10 @@ def _start(store: Store, *words: str) -> tuple[subprocess.Popen[str], list[str]]
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**environment(), "PYTHONUNBUFFERED": "1"},
+        env={**environment(), "PYTHONUNBUFFERED": "1", **variables},
     )
     assert process.stdout is not None
-    return process, [process.stdout.readline().strip() for _ in range(1 if words else 4)]
+    return process, [process.stdout.readline().strip() for _ in range(lines)]
 
 
 def _ask(url: str, path: str) -> int:
@@ -241,10 +255,28 @@ def test_ctrl_c_ends_it_quietly(scene: Scene, number: int) -> None:
     assert example == "hf download mstore/llama_1b --revision v1.1"
 
 
+@pytest.mark.parametrize("words", [[], ["--token"]])
+def test_a_token_of_the_environment_is_taken_and_not_shown(scene: Scene, words: list[str]) -> None:
+    """What is started so takes changes, and says that; `--token` then makes no other."""
+    said = "correct-horse-battery"
+    process, lines = _start(scene.store, *words, lines=5, MSTORE_TOKEN=said)
+    with process:
+        url = lines[2].removeprefix("export HF_ENDPOINT=")
+        live = Live(url, int(url.rpartition(":")[2]), [])
+        token = {"Authorization": f"Bearer {said}"}
+        body = b'{"name": "fresh%d"}' % len(words)
+        made = live.ask("/api/repos/create", "POST", token, body)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+    assert made.status == 200
+    assert "takes changes" in lines[3]
+    assert said not in "".join(lines)
+
+
 def test_kill_9_loses_nothing(scene: Scene) -> None:
     """A server that is killed while it serves leaves the store as it was."""
     before = files_of(scene.store.root)
-    process, (url,) = _start(scene.store, "--quiet")
+    process, (url,) = _start(scene.store, "--quiet", lines=1)
     with process:
         port = int(url.rpartition(":")[2])
         with socket.create_connection(("127.0.0.1", port)) as connection:

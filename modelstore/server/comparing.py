@@ -115,4 +115,5 @@ def _failed(one: Comparison) -> bool:
 def _size(one: Comparison) -> int:
     if not one.difference.done() or one.difference.exception() is not None:
         return 0
-    return 1 + len(one.difference.result().tensors)
+    found = one.difference.result()
+    return 1 + len(found.tensors) + found.same_tensors

@@ -27,6 +27,7 @@ WIDTH, HEIGHT = 680, 320
 
 _TOP, _RIGHT, _BOTTOM, _LEFT = 72, 24, 50, 64
 _ROW = 18  # of a legend
+_NO_LABEL = 22  # less at the foot, where nothing is written below the marks
 _X_TICKS, _Y_TICKS = 8, 5
 _LARGEST = 1e15  # a value that is drawn; what is beyond is no measurement
 _SMALLEST = 1e-15  # on an axis of ratios
@@ -145,7 +146,7 @@ def metric_chart(title: str, points: Sequence[MetricPoint]) -> Chart:
     parts += area.versions(points, known)
     told = f"{len(values)} versions have it, from {min(values):.4g} to {max(values):.4g}."
     links = any(point.href for point in points)
-    return Chart(title, told, WIDTH, height, "\n".join(parts), links)
+    return Chart(title, told, WIDTH, height - _NO_LABEL, "\n".join(parts), links)
 
 
 def _versions(points: Sequence[MetricPoint], area: _Area) -> Iterator[tuple[float, str]]:
